@@ -1,0 +1,234 @@
+"""Rows on their way from a decoder to an algorithm: dense arrays or a small CSR matrix of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+
+__all__ = ["CSR", "Array", "Batch", "concatenate", "rebatch"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CSR:
+    """Sparse rows in compressed form, without scipy.
+
+    Row ``i`` has ``values[indptr[i]:indptr[i + 1]]`` in the columns ``indices[indptr[i]:indptr[i + 1]]``.
+
+    Parameters
+    ----------
+    indptr
+        Borders of the rows in `indices` and `values`, int64, shape (n + 1,).
+    indices
+        Column of each value, int64, shape (nnz,).
+    values
+        The values, shape (nnz,).
+    shape
+        (n, d).
+
+    Examples
+    --------
+    >>> rows = CSR(np.array([0, 1, 1, 3]), np.array([2, 0, 1]), np.array([7., 1., 2.]), (3, 3))
+    >>> rows.toarray()
+    array([[0., 0., 7.],
+           [0., 0., 0.],
+           [1., 2., 0.]])
+    >>> rows[2:3].toarray()
+    array([[1., 2., 0.]])
+    """
+
+    indptr: Array
+    indices: Array
+    values: Array
+    shape: tuple[int, int]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> CSR:
+        """Rows of a step-one slice; `indices` and `values` are views."""
+        start, stop, _ = rows.indices(len(self))
+        stop = max(start, stop)
+        low, high = int(self.indptr[start]), int(self.indptr[stop])
+        indptr = self.indptr[start : stop + 1] - low
+        return CSR(indptr, self.indices[low:high], self.values[low:high], (stop - start, self.shape[1]))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the values."""
+        return self.values.dtype
+
+    @property
+    def row_of(self) -> Array:
+        """Row number of each value, int64, shape (nnz,)."""
+        return np.repeat(np.arange(len(self)), np.diff(self.indptr))
+
+    def astype(self, dtype: np.dtype[Any] | type) -> CSR:
+        """The same rows with values of another dtype."""
+        return CSR(self.indptr, self.indices, self.values.astype(dtype, copy=False), self.shape)
+
+    def toarray(self) -> Array:
+        """The same rows as a dense array, shape (n, d); values that share a place are added."""
+        dense = np.zeros(self.shape, self.values.dtype)
+        np.add.at(dense, (self.row_of, self.indices), self.values)
+        return dense
+
+    @classmethod
+    def from_dense(cls, dense: Array) -> CSR:
+        """The non-zero values of `dense`, shape (n, d)."""
+        rows, columns = np.nonzero(dense)
+        indptr = np.zeros(len(dense) + 1, np.int64)
+        np.cumsum(np.bincount(rows, minlength=len(dense)), out=indptr[1:])
+        n, d = dense.shape
+        return cls(indptr, columns.astype(np.int64, copy=False), dense[rows, columns], (n, d))
+
+    @classmethod
+    def from_scipy(cls, matrix: Any) -> CSR:
+        """Any scipy.sparse matrix or array of two dimensions."""
+        csr = matrix.tocsr()
+        n, d = csr.shape
+        return cls(csr.indptr.astype(np.int64), csr.indices.astype(np.int64), csr.data, (n, d))
+
+    def to_scipy(self) -> Any:
+        """The same rows as a ``scipy.sparse.csr_matrix``; scipy is imported here."""
+        from ._extras import require
+
+        sparse = require("scipy.sparse", package="scipy", extra="data")
+        return sparse.csr_matrix((self.values, self.indices, self.indptr), shape=self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some rows of a data set.
+
+    Parameters
+    ----------
+    features
+        Dense array of shape (n, d), or `CSR` with that shape.
+    labels
+        Shape (n,), or (n, m) where a record's label has m values; None where no row has a label, NaN where
+        some have one and this row has not.
+    weights
+        Shape (n,), or None.
+    ids
+        ``(uid, metadata)`` of each row where any record carries one.
+    """
+
+    features: Array | CSR
+    labels: Array | None = None
+    weights: Array | None = None
+    ids: tuple[tuple[str, str], ...] | None = None
+
+    def __len__(self) -> int:
+        return int(self.features.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return int(self.features.shape[1])
+
+    def __getitem__(self, rows: slice) -> Batch:
+        """Rows of a step-one slice, as views."""
+        return Batch(
+            self.features[rows],
+            None if self.labels is None else self.labels[rows],
+            None if self.weights is None else self.weights[rows],
+            None if self.ids is None else self.ids[rows],
+        )
+
+    def astype(self, dtype: np.dtype[Any] | type) -> Batch:
+        """The same rows with features, labels and weights of one dtype."""
+        features = self.features.astype(dtype) if isinstance(self.features, CSR) else self.features.astype(dtype, copy=False)
+        labels = None if self.labels is None else self.labels.astype(dtype, copy=False)
+        weights = None if self.weights is None else self.weights.astype(dtype, copy=False)
+        return Batch(features, labels, weights, self.ids)
+
+    def dense(self) -> Array:
+        """The features as a dense array of shape (n, d)."""
+        return self.features.toarray() if isinstance(self.features, CSR) else self.features
+
+
+def concatenate(batches: Sequence[Batch]) -> Batch:
+    """One batch with the rows of all, in order; the result owns its memory.
+
+    Dense and sparse rows together become sparse. Rows without a label among labelled ones get NaN.
+
+    Raises
+    ------
+    DataError
+        When the batches differ in width, or there are none.
+    """
+    if not batches:
+        raise DataError("there are no rows")
+    widths = {batch.width for batch in batches}
+    if len(widths) > 1:
+        raise DataError(f"rows of different widths: {sorted(widths)} features")
+    features: Array | CSR
+    if any(isinstance(batch.features, CSR) for batch in batches):
+        features = _join_csr([b.features if isinstance(b.features, CSR) else CSR.from_dense(b.features) for b in batches])
+    else:
+        features = np.concatenate([batch.dense() for batch in batches])
+    labels = _join_optional([batch.labels for batch in batches], [len(batch) for batch in batches])
+    weights = _join_optional([batch.weights for batch in batches], [len(batch) for batch in batches])
+    return Batch(features, labels, weights, _join_ids(batches))
+
+
+def rebatch(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
+    """The same rows in batches of exactly `size`, the last one possibly smaller.
+
+    Every batch that comes out owns its memory.
+
+    Examples
+    --------
+    >>> parts = [Batch(np.ones((3, 2))), Batch(np.ones((4, 2)))]
+    >>> [len(batch) for batch in rebatch(parts, 5)]
+    [5, 2]
+    """
+    held: list[Batch] = []
+    room = size
+    for batch in batches:
+        start = 0
+        while start < len(batch):
+            part = batch[start : start + room]
+            held.append(part)
+            start += len(part)
+            room -= len(part)
+            if not room:
+                yield concatenate(held)
+                held, room = [], size
+    if held:
+        yield concatenate(held)
+
+
+def _join_csr(parts: Sequence[CSR]) -> CSR:
+    counts = np.concatenate([np.diff(part.indptr) for part in parts])
+    indptr = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=indptr[1:])
+    indices = np.concatenate([part.indices for part in parts])
+    values = np.concatenate([part.values for part in parts])
+    return CSR(indptr, indices, values, (len(counts), parts[0].shape[1]))
+
+
+def _join_ids(parts: Sequence[Batch]) -> tuple[tuple[str, str], ...] | None:
+    if all(part.ids is None for part in parts):
+        return None
+    return tuple(pair for part in parts for pair in (part.ids or (("", ""),) * len(part)))
+
+
+def _join_optional(parts: Sequence[Array | None], rows: Sequence[int]) -> Array | None:
+    """Join label or weight columns, with NaN where a part has none."""
+    present = [part for part in parts if part is not None]
+    if not present:
+        return None
+    if len({part.shape[1:] for part in present}) > 1:
+        raise DataError("labels with different numbers of values")
+    tail = present[0].shape[1:]
+    missing = [np.full((n, *tail), np.nan, np.float32) for n in rows]
+    return np.concatenate([missing[i] if part is None else part for i, part in enumerate(parts)])
