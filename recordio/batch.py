@@ -145,7 +145,9 @@ class Batch:
 
     def astype(self, dtype: np.dtype[Any] | type) -> Batch:
         """The same rows with features, labels and weights of one dtype."""
-        features = self.features.astype(dtype) if isinstance(self.features, CSR) else self.features.astype(dtype, copy=False)
+        features = (
+            self.features.astype(dtype) if isinstance(self.features, CSR) else self.features.astype(dtype, copy=False)
+        )
         labels = None if self.labels is None else self.labels.astype(dtype, copy=False)
         weights = None if self.weights is None else self.weights.astype(dtype, copy=False)
         return Batch(features, labels, weights, self.ids)
@@ -172,18 +174,18 @@ def concatenate(batches: Sequence[Batch]) -> Batch:
         raise DataError(f"rows of different widths: {sorted(widths)} features")
     features: Array | CSR
     if any(isinstance(batch.features, CSR) for batch in batches):
-        features = _join_csr([b.features if isinstance(b.features, CSR) else CSR.from_dense(b.features) for b in batches])
+        features = _join_csr(
+            [b.features if isinstance(b.features, CSR) else CSR.from_dense(b.features) for b in batches]
+        )
     else:
         features = np.concatenate([batch.dense() for batch in batches])
-    labels = _join_optional([batch.labels for batch in batches], [len(batch) for batch in batches])
-    weights = _join_optional([batch.weights for batch in batches], [len(batch) for batch in batches])
-    return Batch(features, labels, weights, _join_ids(batches))
+    return Batch(features, *_join_rest(batches))
 
 
 def rebatch(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
     """The same rows in batches of exactly `size`, the last one possibly smaller.
 
-    Every batch that comes out owns its memory.
+    Rows are copied before the next batch is asked for, so what goes in may be views of memory that is used again.
 
     Examples
     --------
@@ -191,20 +193,61 @@ def rebatch(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
     >>> [len(batch) for batch in rebatch(parts, 5)]
     [5, 2]
     """
-    held: list[Batch] = []
-    room = size
+    taken = _Taken(size)
     for batch in batches:
         start = 0
         while start < len(batch):
-            part = batch[start : start + room]
-            held.append(part)
-            start += len(part)
-            room -= len(part)
-            if not room:
-                yield concatenate(held)
-                held, room = [], size
-    if held:
-        yield concatenate(held)
+            start += taken.add(batch[start:])
+            if taken.count == size:
+                yield taken.batch()
+                taken = _Taken(size)
+    if taken.count:
+        yield taken.batch()
+
+
+class _Taken:
+    """Copies of rows on their way to one batch.
+
+    Dense rows go straight to their place, so each is copied once. `size` comes from the user and the data may be
+    far smaller, so one array holds at most `LARGEST` bytes; rows beyond go to a further one.
+    """
+
+    LARGEST = 64 << 20
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.count = 0
+        self.parts: list[Batch] = []
+        self.stores: list[Array] = []
+        self.filled = 0  # rows of the last store
+
+    def add(self, batch: Batch) -> int:
+        """Take a copy of some of the first rows; tells how many."""
+        part = batch[: self.size - self.count]
+        part = concatenate([part]) if isinstance(part.features, CSR) else self._copy(part, part.features)
+        self.parts.append(part)
+        self.count += len(part)
+        return len(part)
+
+    def batch(self) -> Batch:
+        """All that was taken."""
+        if len(self.stores) != 1 or self.filled < self.count:
+            return concatenate(self.parts)
+        return Batch(self.stores[0][: self.filled], *_join_rest(self.parts))
+
+    def _copy(self, part: Batch, features: Array) -> Batch:
+        store = self.stores[-1] if self.stores else None
+        if store is None or self.filled == len(store) or store.dtype != features.dtype or store.shape[1] != part.width:
+            row = max(1, part.width * features.itemsize)
+            rows = min(self.size - self.count, max(len(part), self.LARGEST // row))
+            store = np.empty((rows, part.width), features.dtype)
+            self.stores.append(store)
+            self.filled = 0
+        part = part[: len(store) - self.filled]
+        place = store[self.filled : self.filled + len(part)]
+        place[...] = features[: len(part)]
+        self.filled += len(part)
+        return Batch(place, *_join_rest([part]))
 
 
 def _join_csr(parts: Sequence[CSR]) -> CSR:
@@ -214,6 +257,14 @@ def _join_csr(parts: Sequence[CSR]) -> CSR:
     indices = np.concatenate([part.indices for part in parts])
     values = np.concatenate([part.values for part in parts])
     return CSR(indptr, indices, values, (len(counts), parts[0].shape[1]))
+
+
+def _join_rest(parts: Sequence[Batch]) -> tuple[Array | None, Array | None, tuple[tuple[str, str], ...] | None]:
+    """Labels, weights and ids of all parts, as copies."""
+    rows = [len(part) for part in parts]
+    labels = _join_optional([part.labels for part in parts], rows)
+    weights = _join_optional([part.weights for part in parts], rows)
+    return labels, weights, _join_ids(parts)
 
 
 def _join_ids(parts: Sequence[Batch]) -> tuple[tuple[str, str], ...] | None:

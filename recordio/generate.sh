@@ -7,3 +7,4 @@ set -eu
 cd "$(dirname "$0")"
 python3 -m grpc_tools.protoc -I. --python_out=. --pyi_out=. record.proto # pip install grpcio-tools==1.62.3
 sed -i 's/_descriptor_pool\.Default()/_descriptor_pool.DescriptorPool()/' record_pb2.py
+sed -i 's/_Mapping\]/_Mapping[str, object]]/g' record_pb2.pyi

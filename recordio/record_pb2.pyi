@@ -53,7 +53,7 @@ class Value(_message.Message):
     float64_tensor: Float64Tensor
     int32_tensor: Int32Tensor
     bytes: Bytes
-    def __init__(self, float32_tensor: _Optional[_Union[Float32Tensor, _Mapping]] = ..., float64_tensor: _Optional[_Union[Float64Tensor, _Mapping]] = ..., int32_tensor: _Optional[_Union[Int32Tensor, _Mapping]] = ..., bytes: _Optional[_Union[Bytes, _Mapping]] = ...) -> None: ...
+    def __init__(self, float32_tensor: _Optional[_Union[Float32Tensor, _Mapping[str, object]]] = ..., float64_tensor: _Optional[_Union[Float64Tensor, _Mapping[str, object]]] = ..., int32_tensor: _Optional[_Union[Int32Tensor, _Mapping[str, object]]] = ..., bytes: _Optional[_Union[Bytes, _Mapping[str, object]]] = ...) -> None: ...
 
 class Record(_message.Message):
     __slots__ = ("features", "label", "uid", "metadata", "configuration")
@@ -63,14 +63,14 @@ class Record(_message.Message):
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: Value
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Value, _Mapping]] = ...) -> None: ...
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Value, _Mapping[str, object]]] = ...) -> None: ...
     class LabelEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: Value
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Value, _Mapping]] = ...) -> None: ...
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Value, _Mapping[str, object]]] = ...) -> None: ...
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     UID_FIELD_NUMBER: _ClassVar[int]

@@ -1,0 +1,172 @@
+"""What an algorithm is, seen from the rest of clary; `train` and `serve` know nothing else of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..recordio.batch import CSR, Array, Batch
+from .params import HyperParameters
+
+__all__ = ["Algorithm", "Channel", "Metric", "Model", "Predictions", "Report"]
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Named columns of answers, one row for each row asked.
+
+    Parameters
+    ----------
+    key
+        Name of the list in a JSON response: ``predictions``, ``scores`` or ``projections``.
+    columns
+        float32 arrays of shape (n,) or (n, m), in the order of a JSON or CSV response.
+    """
+
+    key: str
+    columns: Mapping[str, Array]
+
+
+class Model(Protocol):
+    """What training makes and serving uses."""
+
+    @property
+    def feature_dim(self) -> int:
+        """Number of columns a row has to have."""
+        ...
+
+    def predict(self, features: Array | CSR) -> Predictions:
+        """Answers for rows of shape (n, d)."""
+        ...
+
+    def to_bytes(self) -> bytes:
+        """The content of the artifact file."""
+        ...
+
+    def describe(self) -> Mapping[str, Any]:
+        """What `clary inspect` shows: plain values that JSON can hold."""
+        ...
+
+
+class Channel(Protocol):
+    """A data channel of a training job."""
+
+    name: str
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """One pass over the channel in batches of `size` float32 rows; each call is the next pass.
+
+        The generator may be closed early. It raises `clary.train.stop.Stopped` when the job is told to end.
+        """
+        ...
+
+
+class Report(Protocol):
+    """Where a running algorithm says how it goes; each method prints lines that SageMaker's users parse."""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the job was told to end: finish soon."""
+        ...
+
+    def info(self, text: str) -> None:
+        """Log a line."""
+        ...
+
+    def warning(self, text: str) -> None:
+        """Log a line with the level WARNING."""
+        ...
+
+    def epochs(self, count: int, channel: Channel) -> Iterable[int]:
+        """Numbers of the epochs; after each come its progress, throughput and record counts."""
+        ...
+
+    def quality(self, channel: str, metric: str, value: float, *, epoch: int | None = None) -> None:
+        """A ``#quality_metric`` line; `metric` is a key of the algorithm's `metrics`."""
+        ...
+
+    def score(self, channel: str, metric: str, value: float) -> None:
+        """A ``#test_score`` line (or ``#train_score``, ``#validation_score``)."""
+        ...
+
+    def timing(self, name: str) -> AbstractContextManager[None]:
+        """Measure a phase for the ``#metrics`` line at the end."""
+        ...
+
+    def keep(self, model: Callable[[], Model]) -> None:
+        """How to make the model from what is learnt so far, should the job be told to end."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A number that training prints and a tuning job may optimise.
+
+    Parameters
+    ----------
+    name
+        As in the log: ``msd``.
+    minimize
+        Whether less is better; printed as ``<loss>`` rather than ``<score>``.
+    channels
+        Channels it is computed for.
+    doc
+        One sentence for the documentation.
+    """
+
+    name: str
+    minimize: bool
+    channels: tuple[str, ...]
+    doc: str
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """One algorithm, declared: everything `train`, `serve` and the documentation need.
+
+    Parameters
+    ----------
+    name
+        AWS's repository name: ``kmeans``.
+    title
+        For people: ``K-means``.
+    log_name
+        The ``Algorithm`` dimension of ``#metrics`` lines.
+    params
+        The hyperparameters.
+    fit
+        Trains: ``fit(params, channels, report) -> model``.
+    load
+        Makes a model from the content of an artifact; raises `ArtifactError` where it is none of ours.
+    channels
+        Names of the channels; the first is required.
+    content_types
+        Formats (of `clary.recordio.content`) a channel may have; the first is the default.
+    accepts
+        Formats a response may have; the first is the default.
+    metrics
+        What is printed as ``#quality_metric``.
+    labelled
+        Whether CSV training data has a label column unless told otherwise on the command line.
+    """
+
+    name: str
+    title: str
+    log_name: str
+    params: type[HyperParameters]
+    fit: Callable[[Any, Mapping[str, Channel], Report], Model]
+    load: Callable[[bytes], Model]
+    channels: tuple[str, ...]
+    content_types: tuple[str, ...]
+    accepts: tuple[str, ...]
+    metrics: tuple[Metric, ...]
+    labelled: bool
+
+    artifact: str = "model_algo-1"
+
+    def open(self, path: Path) -> Model:
+        """Load the artifact file at `path`."""
+        return self.load(path.read_bytes())

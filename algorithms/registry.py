@@ -1,0 +1,71 @@
+"""Names of algorithms and where they live; a module is imported when its algorithm is first asked for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from ..errors import ArtifactError, UserError
+from .base import Algorithm, Model
+
+__all__ = ["ALGORITHMS", "algorithm", "open_artifact"]
+
+ALGORITHMS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "kmeans": "clary.algorithms.kmeans",
+    }
+)
+"""AWS's repository name → module with an ``ALGORITHM``."""
+
+_ALIASES: Final[Mapping[str, str]] = MappingProxyType({"k-means": "kmeans"})
+
+
+def algorithm(name: str) -> Algorithm:
+    """The algorithm of that name.
+
+    Raises
+    ------
+    UserError
+        When there is none.
+
+    Examples
+    --------
+    >>> algorithm("kmeans").title
+    'K-means'
+    """
+    key = name.strip().lower().replace("_", "-")
+    key = _ALIASES.get(key, key)
+    if key not in ALGORITHMS:
+        raise UserError(f"unknown algorithm {name!r}: there are {', '.join(ALGORITHMS)}")
+    found: Algorithm = importlib.import_module(ALGORITHMS[key]).ALGORITHM
+    return found
+
+
+def open_artifact(folder: Path) -> tuple[Algorithm, Model]:
+    """The model in a model directory, whatever else lies there.
+
+    The artifact is looked for by name; every algorithm whose artifact has that name is asked whether the
+    content is its own.
+
+    Raises
+    ------
+    ArtifactError
+        When there is no artifact, or none of the algorithms knows it.
+    """
+    refusals = []
+    for name in ALGORITHMS:
+        known = algorithm(name)
+        path = folder / known.artifact
+        if not path.is_file():
+            continue
+        try:
+            return known, known.open(path)
+        except ArtifactError as error:
+            refusals.append(f"{name}: {error}")
+    if refusals:
+        raise ArtifactError(f"no algorithm can read the artifact in {folder}: {'; '.join(refusals)}")
+    names = sorted({algorithm(name).artifact for name in ALGORITHMS})
+    raise ArtifactError(f"no model artifact in {folder}: expected a file named {' or '.join(names)}")

@@ -1,0 +1,51 @@
+"""What a container runs: ``train`` and ``serve`` as SageMaker says them, clary's commands, or any other program.
+
+Everything happens in this very process or one that takes its place, so signals reach who they are meant for.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from ..logs import emit
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS: Final = ("train", "serve", "predict", "inspect", "algorithms", "convert", "head", "datasets")
+"""The words that `clary` itself understands."""
+
+_NOT_FOUND: Final = 127  # what a shell returns
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run `words`, by default those of the command line, and return the exit code."""
+    words = sys.argv[1:] if words is None else words
+    if list(words) in (["train"], ["serve"]):
+        emit(f"Docker entrypoint called with argument(s): {words[0]}")
+        return _train() if words[0] == "train" else _serve()
+    if not words or words[0] in COMMANDS or words[0].startswith("-"):
+        os.execv(sys.executable, [sys.executable, "-m", "clary", *words])  # noqa: S606
+    try:
+        os.execvp(words[0], list(words))  # noqa: S606  # the caller's own words: an image has to run any program
+    except OSError as error:
+        print(f"clary: cannot run {words[0]!r}: {error.strerror}", file=sys.stderr)
+    return _NOT_FOUND
+
+
+def _train() -> int:
+    from ..train.job import main as job
+
+    return job()
+
+
+def _serve() -> int:
+    from ..serve.workers import main as server
+
+    return server()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

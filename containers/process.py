@@ -1,0 +1,157 @@
+"""The container's entry points as child processes that end when they are told to."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import BinaryIO, Final, Literal
+
+from .tree import Tree
+
+__all__ = ["Child"]
+
+_TICK: Final = 0.1  # seconds
+_DRAIN: Final = 1.0  # seconds that output may still come after the end, from what the child left running
+_BLOCK: Final = 1 << 16
+
+
+class Child:
+    """``train`` or ``serve`` on a tree, in a session of its own.
+
+    A terminal's Ctrl-C so reaches only us; the child gets what the platform would send, SIGTERM, and is killed
+    where it does not end within `grace` seconds.
+
+    Parameters
+    ----------
+    word
+        What the platform says to the image.
+    tree
+        What the child takes for /opt/ml.
+    environment
+        Variables to add to ours.
+    grace
+        Seconds between SIGTERM and SIGKILL.
+    log
+        Where the child's output goes; by default it is for `lines`.
+
+    Attributes
+    ----------
+    signal
+        The first signal that told us to end, or None.
+    """
+
+    def __init__(
+        self,
+        word: Literal["train", "serve"],
+        tree: Tree,
+        environment: Mapping[str, str],
+        *,
+        grace: float,
+        log: BinaryIO | None = None,
+    ) -> None:
+        self.grace = grace
+        self.signal: int | None = None
+        self._deadline: float | None = None
+        # PYTHONSAFEPATH: a csv.py in the user's folder must not come before Python's own
+        defaults = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "SAGEMAKER_BASE_DIR": str(tree.root)}
+        self._process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "clary.containers.entrypoint", word],
+            env={**os.environ, **defaults, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if log is None else log,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+            start_new_session=True,
+        )
+
+    @property
+    def running(self) -> bool:
+        """Whether the child has not ended."""
+        return self._process.poll() is None
+
+    @property
+    def code(self) -> int:
+        """Exit code of the child that has ended, 128 + n for signal n."""
+        code = self._process.wait()
+        return 128 - code if code < 0 else code
+
+    @contextmanager
+    def forwarding(self) -> Iterator[None]:
+        """Pass SIGINT and SIGTERM on to the child, as SIGTERM; at the second one it is killed."""
+        before = {number: signal.signal(number, self._forward) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def lines(self) -> Iterator[bytes]:
+        """Lines of the child's output as they come, and an empty one every tenth of a second or so.
+
+        Ends when the child has.
+        """
+        rest = b""
+        ended_at: float | None = None
+        while True:
+            chunk = self._read()
+            *whole, rest = (rest + chunk).split(b"\n") if chunk else (rest,)
+            for line in whole:
+                yield line + b"\n"
+            if chunk == b"" or (ended_at and time.monotonic() > ended_at + _DRAIN):
+                break
+            self._enforce()
+            if chunk is None:
+                yield b""
+                ended_at = ended_at or (None if self.running else time.monotonic())
+        if rest:
+            yield rest + b"\n"
+        self._reap()
+
+    def stop(self) -> None:
+        """Send SIGTERM where none was sent; the deadline begins."""
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self.grace
+            with suppress(ProcessLookupError):
+                self._process.terminate()
+
+    def close(self) -> None:
+        """Make sure that the child and whatever it started have ended."""
+        self.stop()
+        self._reap()
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process.stdout:
+            self._process.stdout.close()
+
+    def _forward(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal is not None:
+            self._deadline = 0.0
+        self.signal = self.signal or number
+        self.stop()
+
+    def _read(self) -> bytes | None:
+        """Some output; empty at its end, None where there is none now."""
+        stream = self._process.stdout
+        assert stream is not None  # noqa: S101  # a pipe was asked for
+        ready, _, _ = select.select([stream], [], [], _TICK)
+        return os.read(stream.fileno(), _BLOCK) if ready else None
+
+    def _enforce(self) -> None:
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _reap(self) -> None:
+        """Wait for the end of a child that has closed its output or was told to end."""
+        while self.running:
+            try:
+                self._process.wait(_TICK)
+            except subprocess.TimeoutExpired:
+                self._enforce()

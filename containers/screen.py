@@ -1,0 +1,174 @@
+"""What a person sees of a training job: its log, or on a terminal one line that moves and a table at the end."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from .files import size_text
+
+__all__ = ["Log", "Progress", "Terminal", "bar", "smart", "table"]
+
+_PROGRESS: Final = re.compile(rb"#progress_metric: host=\S+, completed ([0-9.]+) % ")
+_QUALITY: Final = re.compile(rb"#quality_metric: host=\S+, (?:epoch=\d+, )?(\S+ \S+) <(?:loss|score)>=(\S+)")
+_BAR: Final = 24
+_PAUSE: Final = 0.1  # seconds between two redraws
+
+
+def smart(stream_is_tty: bool) -> bool:
+    """Whether a line can be redrawn in place."""
+    return stream_is_tty and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def bar(share: float) -> str:
+    """A bar for 0 to 1, of plain characters.
+
+    Examples
+    --------
+    >>> bar(0.5)
+    '[############............]  50 %'
+    """
+    full = int(_BAR * share)
+    return f"[{'#' * full}{'.' * (_BAR - full)}] {share:4.0%}".replace("%", " %")
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of words in aligned columns, the first row being the head.
+
+    Examples
+    --------
+    >>> print(table([("metric", "value"), ("train msd", "25.3")]))
+    metric     value
+    train msd  25.3
+    """
+    widths = [max(len(word) for word in column) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+class Progress:
+    """One line on a terminal, redrawn in place with carriage returns and blanks.
+
+    Parameters
+    ----------
+    write
+        Writes text to the terminal at once.
+    """
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._shown = 0
+        self._next = 0.0
+
+    def draw(self, text: Callable[[], str]) -> None:
+        """Show the text, unless it was redrawn a moment ago."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + _PAUSE
+        line = text()[: shutil.get_terminal_size().columns - 1]
+        self._write("\r" + line.ljust(self._shown))
+        self._shown = len(line)
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._shown:
+            self._write("\r" + " " * self._shown + "\r")
+        self._shown, self._next = 0, 0.0
+
+
+class Log:
+    """Passes a job's output on as it is, and remembers what matters of it.
+
+    Attributes
+    ----------
+    tail
+        The last lines.
+    quality
+        Metric → the last value that a ``#quality_metric`` line gave it.
+    completed
+        Share of the epochs that are done, as ``#progress_metric`` says.
+    """
+
+    def __init__(self) -> None:
+        self.tail: deque[bytes] = deque(maxlen=15)
+        self.quality: dict[str, str] = {}
+        self.completed = 0.0
+
+    def line(self, line: bytes) -> None:
+        """Take in one line of output, or an empty one when time has passed."""
+        if not line:
+            return
+        self.tail.append(line)
+        if found := _PROGRESS.match(line):
+            self.completed = float(found[1]) / 100
+        elif found := _QUALITY.match(line):
+            self.quality[found[1].decode()] = found[2].decode()
+        self.show(line)
+
+    def show(self, line: bytes) -> None:
+        """Let the line be seen."""
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+
+    def done(self) -> None:
+        """The job has ended."""
+
+
+class Terminal(Log):
+    """A progress line in place of the log.
+
+    Parameters
+    ----------
+    title
+        What is being done.
+    fed
+        Bytes given to the job so far and the number expected in all; (0, 0) where nobody knows.
+    logs
+        Whether to show the log lines above the progress line.
+    """
+
+    def __init__(self, title: str, fed: Callable[[], tuple[int, int]], *, logs: bool) -> None:
+        super().__init__()
+        self._title = title
+        self._fed = fed
+        self._logs = logs
+        self._started = time.monotonic()
+        self._progress = Progress(_to_stdout)
+
+    def line(self, line: bytes) -> None:
+        """Take in one line of output and redraw."""
+        super().line(line)
+        self._progress.draw(self._text)
+
+    def show(self, line: bytes) -> None:
+        """Show a log line above the progress line, where log lines are wanted."""
+        if self._logs:
+            self._progress.clear()
+            super().show(line)
+
+    def done(self) -> None:
+        """Take the progress line away."""
+        self._progress.clear()
+
+    @property
+    def seconds(self) -> float:
+        """How long the job has run."""
+        return time.monotonic() - self._started
+
+    def _text(self) -> str:
+        passed, expected = self._fed()
+        share = max(self.completed, min(0.99, passed / expected if expected else 0.0))
+        read = f"  {size_text(passed)} read" if passed else ""
+        return f"{self._title}  {bar(share)}{read}  {self.seconds:.0f} s"
+
+
+def _to_stdout(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

@@ -1,0 +1,307 @@
+"""CSV: a stream of bytes to batches, arrays to rows of text; and the vectorised number parser it shares with libsvm."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ..errors import DataError
+from .batch import Array, Batch
+from .jsonlines import float32, line_blocks, shorten
+
+__all__ = ["Cells", "format_csv", "parse_cells", "read_csv", "write_csv"]
+
+CELLS_A_CALL = 1 << 16  # of `format_csv`: bounds the memory of one formatting call
+
+END, DOT, MINUS, OTHER = range(4)  # what a byte that is no digit does to a cell
+POWERS = 10 ** np.arange(20, dtype=np.uint64)
+FLOAT_POWERS = 10.0 ** np.arange(20)  # all exact
+
+
+def read_csv(stream: BinaryIO, *, label_size: int = 1, block_bytes: int = 1 << 20) -> Iterator[Batch]:
+    r"""Read rows of comma-separated numbers in bounded memory.
+
+    Cells may be quoted or padded with spaces; an empty cell is NaN. Lines with nothing in them are skipped. Numbers
+    are parsed as float64, then rounded to float32; those out of its range become infinite.
+
+    Parameters
+    ----------
+    stream
+        Anything with ``read``: a file, a FIFO, a ``BytesIO``.
+    label_size
+        How many columns, from the left, are labels: none for 0; shape (n,) for 1; shape (n, label_size) for more.
+    block_bytes
+        How much is read and parsed at once.
+
+    Raises
+    ------
+    DataError
+        With the line: for a header, for text that is no number, for rows of different lengths.
+
+    Examples
+    --------
+    >>> from io import BytesIO
+    >>> [batch] = read_csv(BytesIO(b"1,0.5,2\n0,,1e3\n"))
+    >>> batch.features, batch.labels
+    (array([[5.e-01, 2.e+00], [nan, 1.e+03]], dtype=float32), array([1., 0.], dtype=float32))
+    """
+    width: int | None = None
+    for line, block in line_blocks(stream, block_bytes):
+        tidy = _tidy(block)
+        if not tidy:
+            continue
+        rows = _rows(tidy, width)
+        if rows is None:
+            rows = _rows_one_by_one(block, line, width)  # to raise an error that names the place
+        width = rows.shape[1]
+        yield _split(rows, label_size)
+
+
+def write_csv(stream: BinaryIO, batches: Iterable[Batch]) -> int:
+    r"""Write labels, where there are any, then features; give the number of rows. Record ids are left out.
+
+    Examples
+    --------
+    >>> from io import BytesIO
+    >>> stream = BytesIO()
+    >>> write_csv(stream, [Batch(np.array([[0.5, 2]]), np.array([3]))])
+    1
+    >>> stream.getvalue()
+    b'3,0.5,2.0\n'
+    """
+    total = 0
+    for batch in batches:
+        if batch.weights is not None:
+            raise DataError("CSV has no column for weights: write RecordIO or libsvm")
+        step = max(1, (1 << 20) // max(1, batch.width))
+        for start in range(0, len(batch), step):
+            part = batch[start : start + step]
+            columns = [] if part.labels is None else [part.labels]
+            stream.write(format_csv([*columns, part.dense()]))
+        total += len(batch)
+    return total
+
+
+def format_csv(columns: Sequence[Array]) -> bytes:
+    r"""Rows of text, one a line, from columns of shape (n,) or (n, m) that stand side by side.
+
+    Integers are written as such, float64 by the fewest digits that give it back, everything else by nine significant
+    digits, which give back every float32.
+
+    Examples
+    --------
+    >>> format_csv([np.array([7, 8]), np.array([[0.5, 2], [1e-9, np.nan]], np.float32)])
+    b'7,0.5,2\n8,9.99999972e-10,nan\n'
+    """
+    tables = [column[:, None] if column.ndim == 1 else column for column in columns]
+    template = ",".join(_spelling(table.dtype) for table in tables for _ in range(table.shape[1])) + "\n"
+    rows = len(tables[0])
+    step = max(1, CELLS_A_CALL // (template.count(",") + 1))
+    lines = []
+    for start in range(0, rows, step):
+        parts = [table[start : start + step].tolist() for table in tables]
+        cells = tuple(cell for row in zip(*parts, strict=True) for part in row for cell in part)
+        lines.append((template * len(parts[0])) % cells)
+    return "".join(lines).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """The cells of a block of text: `values` (float64), the byte `after` each, and which are `counts` (digits only)."""
+
+    values: Array
+    after: Array
+    counts: Array
+
+
+def parse_cells(block: bytes, ends: bytes, number: Callable[[bytes], float]) -> Cells:
+    r"""Parse all numbers of a block at once.
+
+    Cells of the form ``-12.34`` with up to 19 digits are parsed by arithmetic on all of them together, exact after
+    rounding to float32; `number` parses each of the others, and what it raises passes through.
+
+    Parameters
+    ----------
+    block
+        Cells, each followed by a byte that ends it.
+    ends
+        The bytes that end a cell; newline must be one of them.
+
+    Examples
+    --------
+    >>> parse_cells(b"-1.25,3e2,7\n", b",\n", float).values
+    array([ -1.25, 300. ,   7. ])
+    """
+    text = b"\n" + block + bytes(8)  # a border before the first cell; room to load words at the last one
+    chars = np.frombuffer(text, np.uint8, len(block) + 1)
+    marks = np.flatnonzero(chars - np.uint8(48) > 9)  # wraps below "0": everything that is no digit
+    role = _roles(ends)[chars[marks]]
+    last = np.flatnonzero(role == END)
+    borders = marks[last]
+    start, stop = borders[:-1], borders[1:]
+    words: Array = np.ndarray((len(text) - 7,), "<u8", text, strides=(1,))  # the eight bytes from each place on
+    if len(last) == len(marks):
+        length = stop - start - 1
+        values = _digits(words, stop, length).astype(np.float64)
+        odd, counts = (length == 0) | (length > 19), length > 0
+    else:
+        values, odd, counts = _decimals(words, marks, role, last)
+    for cell in np.flatnonzero(odd).tolist():
+        values[cell] = number(text[start[cell] + 1 : stop[cell]])
+    return Cells(values, chars[stop], counts)
+
+
+@cache
+def _roles(ends: bytes) -> Array:
+    """What each byte that is no digit does to a cell."""
+    roles = np.full(256, OTHER, np.uint8)
+    roles[ord(".")], roles[ord("-")] = DOT, MINUS
+    roles[list(ends)] = END
+    return roles
+
+
+def _decimals(words: Array, marks: Array, role: Array, last: Array) -> tuple[Array, Array, Array]:
+    """Values of cells ``[-]digits[.digits]``; which cells are odd, not of that form; which have digits only."""
+    start, stop = marks[last[:-1]], marks[last[1:]]
+    first, final = last[:-1] + 1, last[1:] - 1  # first and final mark inside a cell; where it has none, a border
+    negative = (role[first] == MINUS) & (marks[first] == start + 1)
+    dotted = role[final] == DOT
+    inside = final - first + 1
+    point = np.where(dotted, marks[final], stop)
+    whole = point - start - 1 - negative
+    part = stop - point - dotted
+    odd = (inside != negative.astype(np.int64) + dotted) | (whole + part == 0) | (whole + part > 19)
+    whole[odd] = part[odd] = 0
+    mantissa = _digits(words, point, whole) * POWERS[part] + _digits(words, stop, part)
+    values = mantissa / FLOAT_POWERS[part]
+    np.negative(values, out=values, where=negative)
+    _mark_doubtful(values, mantissa, odd)
+    return values, odd, (inside == 0) & (whole > 0)
+
+
+def _digits(words: Array, stop: Array, length: Array) -> Array:
+    """The integers, uint64, that `length` digits before `stop` spell; right for up to 19 digits."""
+    low = np.minimum(length, 8)
+    total = _eight_digits(words[stop - low], low)
+    for done in (8, 16):
+        longer = np.flatnonzero(length > done)
+        if len(longer):
+            size = np.minimum(length[longer] - done, 8)
+            total[longer] += _eight_digits(words[stop[longer] - done - size], size) * POWERS[done]
+    return total
+
+
+def _eight_digits(word: Array, length: Array) -> Array:
+    """The integers that the first `length` characters of each word spell: pairs of digits, then fours, then eights."""
+    word = (word << ((8 - length) << 3).astype(np.uint64)) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    word = (word * np.uint64(10) + (word >> np.uint64(8))) & np.uint64(0x00FF00FF00FF00FF)
+    word = (word * np.uint64(100) + (word >> np.uint64(16))) & np.uint64(0x0000FFFF0000FFFF)
+    return (word * np.uint64(10000) + (word >> np.uint64(32))) & np.uint64(0xFFFFFFFF)
+
+
+def _mark_doubtful(values: Array, mantissa: Array, odd: Array) -> None:
+    """Mark as odd the values whose error of one float64 step could change how they round to float32."""
+    long = np.flatnonzero(mantissa >> np.uint64(53))
+    below = values[long].view(np.uint64) & np.uint64(0x1FFFFFFF)  # the bits that float32 has not
+    odd[long[np.abs(below.astype(np.int64) - 0x10000000) <= 2]] = True
+
+
+def _tidy(block: bytes) -> bytes:
+    """Drop carriage returns, the spaces after commas, and empty lines."""
+    if b"\r" in block:
+        block = block.replace(b"\r\n", b"\n")
+    if b", " in block:
+        block = block.replace(b", ", b",")
+    while b"\n\n" in block:
+        block = block.replace(b"\n\n", b"\n")
+    return block.removeprefix(b"\n")
+
+
+def _rows(block: bytes, width: int | None) -> Array | None:
+    """All rows at once, shape (n, width); None where a cell is no number or a row has another width."""
+    try:
+        cells = parse_cells(block, b",\n", _number)
+    except ValueError:
+        return None
+    ends = np.flatnonzero(cells.after == ord("\n"))
+    width = width or int(ends[0]) + 1
+    if len(ends) * width != len(cells.after) or not np.array_equal(ends, np.arange(1, len(ends) + 1) * width - 1):
+        return None
+    return cells.values.reshape(len(ends), width)
+
+
+def _number(cell: bytes) -> float:
+    """The number in a cell, which may be quoted; NaN where there is nothing."""
+    cell = cell.strip()
+    if len(cell) > 1 and cell[:1] == cell[-1:] == b'"':
+        cell = cell[1:-1].strip()
+    if b"_" in cell:
+        raise ValueError("digits are not grouped")
+    return float(cell) if cell else np.nan
+
+
+def _rows_one_by_one(block: bytes, line: int, width: int | None) -> Array:
+    """The same as `_rows`, slowly, with errors that name the line."""
+    rows: list[list[float]] = []
+    for number, text in enumerate(block.replace(b"\r\n", b"\n").split(b"\n"), line):
+        if not text:
+            continue
+        try:
+            cells = [cell.encode("latin-1") for cell in next(csv.reader([text.decode("latin-1")]))]
+        except csv.Error as error:
+            raise DataError(f"line {number} is not CSV: {error}") from error
+        if width is None:
+            _refuse_header(cells, number)
+        elif len(cells) != width:
+            raise DataError(f"line {number} has {len(cells)} fields, the lines before it have {width}")
+        rows.append(_row(cells, number, first=width is None))
+        width = len(cells)
+    return np.array(rows)
+
+
+def _row(cells: list[bytes], line: int, *, first: bool) -> list[float]:
+    row: list[float] = []
+    for column, cell in enumerate(cells, 1):
+        try:
+            row.append(_number(cell))
+        except ValueError as error:
+            hint = " (if this line is a header, remove it: SageMaker's CSV has none)" if first else ""
+            raise DataError(f"line {line}, column {column}: {shorten(cell)} is not a number{hint}") from error
+    return row
+
+
+def _refuse_header(cells: list[bytes], line: int) -> None:
+    filled = [cell for cell in cells if cell.strip()]
+    if filled and all(map(_is_name, filled)):
+        names = ", ".join(map(shorten, cells[:3])) + (", …" if len(cells) > 3 else "")
+        raise DataError(f"line {line} looks like a header ({names}): SageMaker's CSV has none, remove it")
+
+
+def _is_name(cell: bytes) -> bool:
+    """Whether a cell has a letter and is no number."""
+    try:
+        _number(cell)
+    except ValueError:
+        return any(map(str.isalpha, cell.decode("utf-8", "replace")))
+    return False
+
+
+def _split(rows: Array, label_size: int) -> Batch:
+    if label_size < 0 or label_size >= rows.shape[1]:
+        raise DataError(f"label_size is {label_size}, but rows have {rows.shape[1]} fields: no features are left")
+    rows = float32(rows)
+    if label_size == 0:
+        return Batch(rows)
+    labels = rows[:, 0] if label_size == 1 else rows[:, :label_size]
+    return Batch(np.ascontiguousarray(rows[:, label_size:]), labels.copy())
+
+
+def _spelling(dtype: np.dtype[Any]) -> str:
+    if dtype.kind in "biu":
+        return "%d"
+    return "%r" if dtype == np.float64 else "%.9g"

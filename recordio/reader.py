@@ -1,0 +1,224 @@
+"""RecordIO-protobuf → batches, fast and in bounded memory.
+
+A block of about a megabyte is read, and as many of its records as possible are decoded together:
+
+1. records like the one before, at a constant stride (`template`): compared, not parsed;
+2. dense records of several layouts, and
+3. sparse ones: all parsed at once with array operations (`wire`);
+4. anything else, record by record through the protobuf library (`record`).
+
+A record that a block holds only in part is carried over to the next. Nothing is skipped: a stream either ends
+exactly where a frame ends, or an error names the record and the byte.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Iterator
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+
+from ..errors import CorruptRecordError
+from . import framing, ragged, record, wire
+from .batch import Array, Batch, concatenate, rebatch
+from .framing import MAGIC_BYTES, Frame
+from .template import Template
+
+__all__ = ["read_batches", "read_body"]
+
+BLOCK: Final = 1 << 20
+"""Bytes of a block; larger ones leave the processor's cache."""
+
+_FEW: Final = 8  # fewer records at a constant stride are not worth a batch of their own
+
+
+def read_batches(
+    stream: BinaryIO, size: int | None = None, *, dtype: Any = None, block_bytes: int = BLOCK
+) -> Iterator[Batch]:
+    """Batches of the records of a stream.
+
+    Parameters
+    ----------
+    stream
+        Binary; a file, FIFO or anything with ``readinto``.
+    size
+        Rows of a batch; by default as they come, block by block.
+    dtype
+        Of the features and labels; by default as in the records, which is float32, float64 or int32.
+    block_bytes
+        How much is read at once.
+
+    Raises
+    ------
+    CorruptRecordError
+        When a frame or record is cut or odd, or has another number of features than those before. Records before
+        it have been yielded.
+
+    Examples
+    --------
+    >>> from clary.recordio.writer import write_batch
+    >>> file = io.BytesIO()
+    >>> write_batch(file, Batch(np.array([[1., 2.], [3., 4.]], np.float32), np.array([0., 1.], np.float32)))
+    >>> _ = file.seek(0)
+    >>> [(batch.features.tolist(), batch.labels.tolist()) for batch in read_batches(file)]
+    [([[1.0, 2.0], [3.0, 4.0]], [0.0, 1.0])]
+    """
+    batches: Iterator[Batch] = _Decoder(stream, block_bytes).batches()
+    if dtype is not None:
+        batches = (batch.astype(dtype) for batch in batches)
+    return (concatenate([batch]) for batch in batches) if size is None else rebatch(batches, size)
+
+
+def read_body(body: bytes) -> Batch:
+    """All records of a request's body; a body without frames is one bare record.
+
+    Batch transform with ``SplitType=RecordIO`` takes the frames off.
+
+    Raises
+    ------
+    DataError
+        When there is no record, or one is cut or odd.
+    """
+    if body[:4] == MAGIC_BYTES:
+        return concatenate(list(read_batches(io.BytesIO(body))))
+    frame = Frame(0, 0, (body,))
+    return record.to_batch(record.parse_record(frame), number=0, offset=0)
+
+
+class _Decoder:
+    """Reads blocks and keeps count of records and bytes.
+
+    A batch is a view of the block and holds until the next is asked for.
+    """
+
+    def __init__(self, stream: BinaryIO, block_bytes: int) -> None:
+        self.stream = stream
+        self.capacity = max(64, framing.padded(block_bytes))
+        self.block = np.empty(0, np.uint8)
+        self.size = 0  # valid bytes of the block
+        self.ended = False
+        self.record = 0  # number of the record at the beginning of the block
+        self.offset = 0  # its byte offset in the stream
+        self.width: int | None = None
+        self.template: Template | None = None
+
+    def batches(self) -> Iterator[Batch]:
+        used = 0
+        while self._fill(used):
+            used = 0
+            for batch, after in self._decode():
+                self._check_width(batch)
+                yield batch
+                self.record += len(batch)
+                self.offset += after - used
+                used = after
+            if used == self.size:
+                continue
+            if self.ended:
+                self._refuse_rest()
+            if not used:
+                self._check_head()
+                self.capacity *= 2  # a record larger than a block
+
+    def _fill(self, used: int) -> bool:
+        """Read the next block behind what is left of this one; False at a clean end."""
+        left = self.size - used
+        rest = self.block[used : self.size]
+        block = self.block
+        if len(block) != self.capacity + wire.SLACK:
+            block = np.zeros(self.capacity + wire.SLACK, np.uint8)
+        block[:left] = rest
+        view = memoryview(block.data)[: self.capacity]
+        size = left
+        while size < self.capacity and not self.ended:
+            count = self.stream.readinto(view[size:])  # type: ignore[attr-defined]
+            self.ended = not count
+            size += count or 0
+        self.block, self.size = block, size
+        return size > 0
+
+    def _decode(self) -> Iterator[tuple[Batch, int]]:
+        """Batches of the block's whole records, each with the position after it.
+
+        `batches` counts up `record` and `offset` for each one before it asks for the next.
+        """
+        used = 0
+        rows = self._match()
+        if rows and self.template is not None:
+            used = rows * self.template.stride
+            yield self.template.batch(self.block, rows), used
+        parts: list[bytes] = []
+        frames = framing.scan(self.block[used:], self.size - used)
+        starts, lengths = frames.starts + used + framing.HEADER.size, frames.lengths
+        split = np.flatnonzero(frames.flags)
+        plain = int(split[0]) if len(split) else len(starts)
+        yield from self._decode_plain(starts[:plain], lengths[:plain])
+        for start, length, flag in zip(starts[plain:], lengths[plain:], frames.flags[plain:], strict=True):
+            framing.check_order(int(flag), bool(parts), self.record, self.offset)
+            parts.append(self.block[start : start + length].tobytes())
+            if flag in (framing.WHOLE, framing.LAST):
+                yield self._decode_one(tuple(parts)), int(start) + framing.padded(int(length))
+                parts = []
+
+    def _match(self) -> int:
+        """Number of records at the front that have one template, made anew where the last one does not fit."""
+        for fresh in (False, True):
+            if fresh:
+                self.template = Template.of(self.block, self.size)
+            if self.template is None:
+                continue
+            rows = self.template.matching(self.block, self.size)
+            if rows >= _FEW or (rows and rows == self.size // self.template.stride):
+                return rows
+        return 0
+
+    def _decode_plain(self, starts: Array, lengths: Array) -> Iterator[tuple[Batch, int]]:
+        """Records that are whole, in runs of one layout."""
+        if not len(starts):
+            return
+        layout = wire.parse(self.block, starts, lengths)
+        ends = starts + ((lengths + 3) & ~3)
+        borders = ragged.borders(layout)
+        for low, high in itertools.pairwise(borders):
+            if layout.known[low]:
+                yield self._decode_run(layout, slice(low, high), starts), int(ends[high - 1])
+                continue
+            for i in range(low, high):
+                payload = self.block[starts[i] : starts[i] + lengths[i]].tobytes()
+                yield self._decode_one((payload,)), int(ends[i])
+
+    def _decode_run(self, layout: wire.Layout, run: slice, starts: Array) -> Batch:
+        """Records of one layout, which begin with the next record."""
+        try:
+            return ragged.batch(self.block, layout, run)
+        except ragged.RowError as error:
+            offset = self.offset + int(starts[run.start + error.row] - starts[run.start])
+            raise CorruptRecordError(error.reason, record=self.record + error.row, offset=offset) from error
+
+    def _decode_one(self, parts: tuple[bytes, ...]) -> Batch:
+        """The next record, through the protobuf library."""
+        message = record.parse_record(Frame(self.record, self.offset, parts))
+        return record.to_batch(message, number=self.record, offset=self.offset)
+
+    def _check_width(self, batch: Batch) -> None:
+        self.width = batch.width if self.width is None else self.width
+        if batch.width != self.width:
+            reason = f"the record has {batch.width} features, those before have {self.width}"
+            raise CorruptRecordError(reason, record=self.record, offset=self.offset)
+
+    def _check_head(self) -> None:
+        """Refuse a block that does not begin with a frame; its first bytes may be cut."""
+        if self.size >= framing.HEADER.size:
+            framing.check_magic(framing.HEADER.unpack_from(self.block.data)[0], self.record, self.offset)
+
+    def _refuse_rest(self) -> None:
+        """The stream has ended and what is left of it is no whole record: let the plain reader say why."""
+        rest = io.BytesIO(self.block[: self.size].tobytes())
+        try:
+            for _ in framing.read_frames(rest):
+                pass
+        except CorruptRecordError as error:
+            offset = self.offset + error.offset
+            raise CorruptRecordError(error.reason, record=self.record + error.record, offset=offset) from None

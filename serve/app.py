@@ -1,0 +1,213 @@
+"""The HTTP side of an endpoint: ``/ping``, ``/execution-parameters`` and ``/invocations``.
+
+A refusal is one line of plain text. The SageMaker Python SDK's local mode looks at no status, so no refusal may
+read like a prediction; and AWS's wording stands first in each, because clients compare it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from functools import partial
+from typing import Final
+
+import numpy as np
+from flask import Flask, Response, jsonify, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge, RequestTimeout
+
+from ..algorithms.base import Algorithm, Model
+from ..errors import (
+    DataError,
+    PlatformError,
+    UnsupportedAcceptError,
+    UnsupportedContentTypeError,
+    UserError,
+)
+from ..logs import setup
+from ..recordio.batch import CSR, Array, Batch
+from ..recordio.content import MediaType, decode_body, format_of, parse_media_type
+from .encode import ENCODERS, choose
+from .settings import MIB, Settings, usable_cores
+
+__all__ = ["create_app"]
+
+_REQUESTS: Final = ("csv", "json", "jsonlines", "recordio")
+"""Formats every algorithm takes; libsvm only those that train on it."""
+
+_PIECE: Final = MIB
+"""Bytes taken off the socket at a time."""
+
+_BATCH_PAYLOAD_MB: Final = 6
+_BATCH_TOTAL_MB: Final = 100
+"""Batch transform's own default for a payload, and its limit for all that are under way."""
+
+
+def create_app(model: Model, algorithm: Algorithm, settings: Settings) -> Flask:
+    """The web application that serves `model`.
+
+    Raises
+    ------
+    UserError
+        When the default response format in `settings` is none of the algorithm's.
+    """
+    endpoint = _Endpoint(model, algorithm, settings)
+    app = Flask(__name__, static_folder=None)
+    app.add_url_rule("/ping", view_func=endpoint.ping)
+    app.add_url_rule("/execution-parameters", view_func=endpoint.execution_parameters)
+    app.add_url_rule("/invocations", view_func=endpoint.invocations, methods=["POST"])
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _error)
+    return app
+
+
+class _Endpoint:
+    """One model and how it is asked."""
+
+    def __init__(self, model: Model, algorithm: Algorithm, settings: Settings) -> None:
+        self._model = model
+        self._settings = settings
+        self._takes = (*_REQUESTS, "libsvm") if "libsvm" in algorithm.content_types else _REQUESTS
+        self._offers = _offers(algorithm, settings.default_accept)
+        self._places = threading.BoundedSemaphore(settings.threads)
+
+    def ping(self) -> Response:
+        """Say that the model is loaded, with an empty body."""
+        return Response(status=200, content_type="text/plain; charset=utf-8")
+
+    def execution_parameters(self) -> Response:
+        """How a batch transform had better send its records."""
+        limit = self._settings.max_payload // MIB or _BATCH_PAYLOAD_MB
+        megabytes = max(1, min(_BATCH_PAYLOAD_MB, limit))
+        return jsonify(
+            MaxConcurrentTransforms=min(usable_cores(), _BATCH_TOTAL_MB // megabytes),
+            # the SageMaker Python SDK's local mode knows only the spelling of the API
+            BatchStrategy="MultiRecord" if self._settings.batch == "True" else "MULTI_RECORD",
+            MaxPayloadInMB=megabytes,
+        )
+
+    def invocations(self) -> Response:
+        """Predict for the rows of the request."""
+        if not self._places.acquire(blocking=False):
+            raise PlatformError(f"all {self._settings.threads} places are taken by running requests: try again later")
+        try:
+            return self._answer()
+        finally:
+            self._places.release()
+
+    def _answer(self) -> Response:
+        media = self._content_type()
+        body = _read_body(self._settings.max_payload)
+        if not body:
+            return Response(status=204)
+        encoder = choose(request.headers.get("Accept", ""), self._offers)
+        batch = decode_body(body, media)
+        predictions = self._model.predict(_checked(batch, self._model.feature_dim))
+        return Response(encoder.encode(predictions, batch.ids), content_type=encoder.media_type)
+
+    def _content_type(self) -> MediaType:
+        """The request's content type, which has to be one that can be read."""
+        text = request.headers.get("Content-Type", "").strip() or "application/octet-stream"
+        try:
+            media = parse_media_type(text)
+            if format_of(media).name in self._takes:
+                return media
+        except UnsupportedContentTypeError:
+            pass  # refused below in AWS's words
+        known = ", ".join(ENCODERS[name].media_type for name in _REQUESTS)
+        raise UnsupportedContentTypeError(f"content-type {text} not supported. Supported are: {known}")
+
+
+def _offers(algorithm: Algorithm, default: str) -> tuple[str, ...]:
+    """Names of the response formats, the default first."""
+    if not default:
+        return algorithm.accepts
+    try:
+        first = format_of(parse_media_type(default)).name
+    except UnsupportedContentTypeError:
+        first = ""
+    if first not in algorithm.accepts:
+        known = ", ".join(ENCODERS[name].media_type for name in algorithm.accepts)
+        raise UserError(f"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT={default!r} is not one of {known}")
+    return (first, *(name for name in algorithm.accepts if name != first))
+
+
+def _read_body(limit: int) -> bytes:
+    """The whole body of the request, chunked or not; `limit` is in bytes, 0 for none.
+
+    The length of a chunked body is not announced, so it is counted as it comes. What a body has beyond the limit is
+    thrown away for as much again, so that a client that writes all before it reads gets to see the answer.
+    """
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        for piece in iter(partial(request.stream.read, _PIECE), b""):
+            size += len(piece)
+            if not limit or size <= limit:
+                pieces.append(piece)
+            elif size > 2 * limit:
+                break
+            else:
+                pieces.clear()
+    except OSError as error:
+        raise RequestTimeout("the request's body did not arrive whole") from error
+    if limit and size > limit:
+        raise RequestEntityTooLarge(f"the payload is larger than {limit} bytes, which MAX_CONTENT_LENGTH can change")
+    return b"".join(pieces)
+
+
+def _checked(batch: Batch, width: int) -> Array | CSR:
+    """The features of `batch` as float32, all finite and `width` of them a row."""
+    features = batch.features
+    if isinstance(features, CSR) and features.shape[1] < width:
+        features = dataclasses.replace(features, shape=(len(features), width))
+    found = features.shape[1]
+    if found != width:
+        hint = ": send no label column" if found == width + 1 else ""
+        raise DataError(f"rows have {found} features where the model takes {width}{hint}")
+    with np.errstate(over="ignore"):  # found below as infinite
+        features = features.astype(np.float32) if isinstance(features, CSR) else features.astype(np.float32, copy=False)
+    values = features.values if isinstance(features, CSR) else features
+    if not np.isfinite(values).all():
+        what = "missing (NaN)" if np.isnan(values).any() else "infinite"
+        raise DataError(f"found {what} values in row {_first_odd_row(features)}")
+    return features
+
+
+def _first_odd_row(features: Array | CSR) -> int:
+    """Number, from 1, of the first row that has a value that is not finite."""
+    if isinstance(features, CSR):
+        return int(features.row_of[~np.isfinite(features.values)][0]) + 1
+    return int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0]) + 1
+
+
+def _http_error(error: HTTPException) -> Response:
+    """An answer that is decided by HTTP alone: the path, the method, the size."""
+    text = error.description or error.name
+    if isinstance(error, NotFound):
+        text = f"there is nothing at {request.path}: POST to /invocations, GET /ping or /execution-parameters"
+    elif isinstance(error, MethodNotAllowed):
+        allowed = ", ".join(sorted({*(error.valid_methods or ())} - {"HEAD", "OPTIONS"}))
+        text = f"{request.path} does not take {request.method}: use {allowed}"
+    refusal = _refusal(error.code or 500, text)
+    if isinstance(error, MethodNotAllowed):
+        refusal.allow.update(error.valid_methods or ())
+    return refusal
+
+
+def _error(error: Exception) -> Response:
+    """Anything else that went wrong; the server has to answer, so this takes every exception there is."""
+    if isinstance(error, UnsupportedContentTypeError):
+        return _refusal(415, str(error))
+    if isinstance(error, UnsupportedAcceptError):
+        return _refusal(406, str(error))
+    if isinstance(error, UserError):
+        return _refusal(400, f"unable to evaluate payload provided: {error}")
+    if isinstance(error, PlatformError):
+        return _refusal(503, f"{error.prefix}: {error}")
+    setup().error("an invocation failed", exc_info=error)
+    return _refusal(500, f"Algorithm Error: the prediction failed ({type(error).__name__}); the log says where")
+
+
+def _refusal(status: int, text: str) -> Response:
+    line = " ".join(text.split())
+    return Response(line, status=status, content_type="text/plain; charset=utf-8")
