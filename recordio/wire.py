@@ -26,6 +26,7 @@ __all__ = [
     "SLACK",
     "Layout",
     "Tensors",
+    "VarintError",
     "decode_varints",
     "encode_varints",
     "parse",
@@ -42,7 +43,16 @@ _LABEL: Final = 0x12  # Record.label, a map entry
 _KEY: Final = np.frombuffer(b"\x0a\x06values", np.uint8)  # the entry's key
 _VALUE: Final = 0x12  # the entry's value
 _KINDS: Final = {0x12: FLOAT32, 0x1A: FLOAT64, 0x3A: INT32}  # fields 2, 3 and 7 of Value
+_LONGEST: Final = 10  # bytes of a varint
 _TENSOR_VALUES, _TENSOR_KEYS, _TENSOR_SHAPE = 0x0A, 0x12, 0x1A
+
+
+class VarintError(Exception):
+    """A varint is longer than 64 bits need; `at` is the position of its last byte."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__(f"a number of more than {_LONGEST} bytes")
+        self.at = at
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +149,8 @@ class Cursor:
         """The end of a nested message, which has to lie within `end`."""
         inner = self.varint(where) + self.at
         self.ok &= (inner <= end) | ~where
-        return np.minimum(inner, self.last)
+        end_of_message: Array = np.minimum(inner, self.last)
+        return end_of_message
 
 
 def parse(block: Array, starts: Array, lengths: Array) -> Layout:
@@ -218,6 +229,11 @@ def decode_varints(data: Array) -> tuple[Array, Array]:
     ends
         Position after each, int64, shape (n,).
 
+    Raises
+    ------
+    VarintError
+        When one is too long.
+
     Examples
     --------
     >>> decode_varints(np.array([0x05, 0xAC, 0x02], np.uint8))
@@ -230,6 +246,8 @@ def decode_varints(data: Array) -> tuple[Array, Array]:
     longest = int(lengths.max(initial=1))
     if longest <= 4:
         return _decode_short(data, starts, lengths), ends
+    if longest > _LONGEST:
+        raise VarintError(int(ends[np.flatnonzero(lengths > _LONGEST)[0]]) - 1)
     numbers = np.zeros(len(ends), np.uint64)
     for i in range(longest):
         more = np.flatnonzero(lengths > i)
