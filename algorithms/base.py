@@ -52,14 +52,25 @@ class Model(Protocol):
 
 
 class Channel(Protocol):
-    """A data channel of a training job."""
+    """A data channel of a training job.
+
+    Attributes
+    ----------
+    name
+        As in inputdataconfig.json.
+    rows, batches_read
+        How many were given so far, over all passes.
+    """
 
     name: str
+    rows: int
+    batches_read: int
 
     def batches(self, size: int) -> Iterator[Batch]:
         """One pass over the channel in batches of `size` float32 rows; each call is the next pass.
 
-        The generator may be closed early. It raises `clary.train.stop.Stopped` when the job is told to end.
+        The generator may be closed early. It raises an exception of its own when the job is told to end, which
+        the algorithm lets pass.
         """
         ...
 

@@ -142,17 +142,16 @@ def fit(params: KMeansParams, channels: Mapping[str, Channel], report: Report) -
     if factor is None:
         factor = 10
         report.info(f"'extra_center_factor' was set to 'auto', evaluated to {factor}.")
-    state, model = None, None
+    state: State | None = None
+    model: KMeansModel | None = None
     for _ in report.epochs(params.epochs, train):
-        if state is None or model is None:
+        if state is None:
             state = _stream(params, params.k * factor, train, report)
-            with report.timing("_shrink.time"):
-                model = shrink(params, report, state)
-        else:
-            model = _refine(params, model, train)
+            continue
+        model = _refine(params, model or shrink(params, report, state), train)
         report.keep(partial(_same, model))
     assert state is not None  # noqa: S101  # there is at least one epoch
-    assert model is not None  # noqa: S101
+    model = model or shrink(params, report, state)
     report.quality("train", "msd", _weighted_msd(state, model.centres))
     if "test" in channels:
         _score(params, model, channels["test"], report)
@@ -261,6 +260,11 @@ def update(state: State, features: Array | CSR, decay: float = 1.0) -> tuple[Sta
 
 def shrink(params: KMeansParams, report: Report, state: State) -> KMeansModel:
     """The k centres that represent the K intermediate ones best, each weighted with its count."""
+    with report.timing("_shrink.time"):
+        return _best_of_trials(params, report, state)
+
+
+def _best_of_trials(params: KMeansParams, report: Report, state: State) -> KMeansModel:
     report.info(f"shrinking {len(state.centres)} centers into {params.k}")
     rng = np.random.default_rng(_SEED)
     points, weights = state.centres.astype(np.float64), state.counts

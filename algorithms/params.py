@@ -266,11 +266,10 @@ class HyperParameters:
         for name in given:
             if name not in specs and not name.startswith(("_", "sagemaker_")) and name not in cls.hidden:
                 raise HyperParameterError(_unknown(name, specs))
-        for spec in specs.values():
-            if spec.required and spec.name not in given:
-                raise HyperParameterError(
-                    f"{spec.name!r} is a required property: set the hyperparameter {spec.name!r} to {spec.allowed}"
-                )
+        missing = [spec for spec in specs.values() if spec.required and spec.name not in given]
+        if missing:
+            remedy = " and ".join(f"{spec.name!r} to {spec.allowed}" for spec in missing)
+            raise HyperParameterError(f"{missing[0].name!r} is a required property: set {remedy}")
         attributes = {spec.name: item.name for spec, item in zip(cls.specs(), fields(cls), strict=True)}  # type: ignore[arg-type]
         return cls(**{attributes[name]: spec.parse(given[name]) for name, spec in specs.items() if name in given})
 

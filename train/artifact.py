@@ -1,0 +1,70 @@
+"""Files that matter, written so that a kill at any moment leaves the old one, the new one or none."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from ..errors import ClaryError, PlatformError
+
+__all__ = ["write_atomic", "write_failure"]
+
+_FAILURE_CHARACTERS = 1024
+"""What the platform shows of the failure file."""
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file in one step: under a temporary name, to the disk, then renamed.
+
+    Temporary files begin with a dot, so that a server and the next job pass over one that a kill has left; the next
+    write of the same file removes them.
+
+    Raises
+    ------
+    PlatformError
+        When the file system refuses.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for stale in path.parent.glob(f".{path.name}.*.tmp"):
+            stale.unlink(missing_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)  # noqa: PTH101  # the platform and other users read it
+            os.rename(name, path)  # noqa: PTH104
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise PlatformError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_failure(path: Path, error: ClaryError) -> None:
+    """Write the failure file, unless there is one: the first reason is the one to tell.
+
+    The file begins with whose fault it is; what matters comes within the first 1,024 characters.
+    """
+    if path.exists():
+        return
+    cause = error.__cause__
+    text = f"{error.prefix}: {error}"
+    if cause is not None:
+        text += f" (caused by {type(cause).__name__})\n\nCaused by: {cause}"
+    write_atomic(path, text.encode(errors="replace"))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last; some file systems cannot, and need not."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)

@@ -1,0 +1,149 @@
+"""What the platform tells a training job: the files under /opt/ml/input/config, and where everything lies.
+
+Any of the files may be missing, empty, differently spelt (``resourceConfig.json``) or hold more than we know.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from ..errors import UserError
+
+__all__ = ["ChannelConfig", "Job", "Resources", "read_job"]
+
+_DEFAULT_HOST: Final = "algo-1"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelConfig:
+    """One channel of inputdataconfig.json; every key may be missing there.
+
+    Parameters
+    ----------
+    content_type
+        As the user gave it; None where the user gave none.
+    input_mode
+        File, FastFile or Pipe: a hint only, as local runs say File whatever was asked for.
+    distribution
+        FullyReplicated or ShardedByS3Key.
+    record_wrapper
+        None or RecordIO.
+    """
+
+    content_type: str | None = None
+    input_mode: str = "File"
+    distribution: str = "FullyReplicated"
+    record_wrapper: str = "None"
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """The hosts of the job, as resourceconfig.json has them; the machine's own name is another."""
+
+    current_host: str = _DEFAULT_HOST
+    hosts: tuple[str, ...] = (_DEFAULT_HOST,)
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this host writes the artifact: the first of the sorted hosts does."""
+        return self.current_host == min(self.hosts)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Everything about a training job, read once.
+
+    Parameters
+    ----------
+    base
+        /opt/ml, or what SAGEMAKER_BASE_DIR says.
+    hyperparameters
+        Names and values, all text.
+    channels
+        What inputdataconfig.json says of each channel.
+    resources
+        The hosts.
+    """
+
+    base: Path
+    hyperparameters: Mapping[str, str] = field(default_factory=dict)
+    channels: Mapping[str, ChannelConfig] = field(default_factory=dict)
+    resources: Resources = field(default_factory=Resources)
+
+    @property
+    def data_dir(self) -> Path:
+        """Where the channels are."""
+        return self.base / "input" / "data"
+
+    @property
+    def model_dir(self) -> Path:
+        """Where the artifact goes."""
+        return self.base / "model"
+
+    @property
+    def failure_file(self) -> Path:
+        """Where the reason of a failure goes."""
+        return self.base / "output" / "failure"
+
+
+def read_job(env: Mapping[str, str] = os.environ) -> Job:
+    """Read the configuration of the job.
+
+    Raises
+    ------
+    UserError
+        When a file is there and is not what it should be.
+    """
+    base = Path(env.get("SAGEMAKER_BASE_DIR") or "/opt/ml")
+    config = base / "input" / "config"
+    return Job(
+        base=base,
+        hyperparameters=_hyperparameters(_read_object(config, "hyperparameters.json")),
+        channels={name: _channel(entry) for name, entry in _read_object(config, "inputdataconfig.json").items()},
+        resources=_resources(_read_object(config, "resourceconfig.json")),
+    )
+
+
+def _read_object(folder: Path, name: str) -> dict[str, Any]:
+    """The JSON object in a file, found whatever the case of its name; {} where there is none."""
+    path = next((path for path in sorted(folder.glob("*")) if path.name.lower() == name), None)
+    if path is None:
+        return {}
+    text = path.read_text(encoding="utf-8-sig")
+    if not text.strip():
+        return {}
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds a {type(value).__name__}: expected an object")
+    return value
+
+
+def _hyperparameters(given: Mapping[str, Any]) -> dict[str, str]:
+    """All values as text: hand-written files have bare numbers, booleans and lists."""
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
+
+
+def _channel(entry: Any) -> ChannelConfig:
+    if not isinstance(entry, dict):
+        return ChannelConfig()
+    return ChannelConfig(
+        content_type=entry.get("ContentType") or None,
+        input_mode=entry.get("TrainingInputMode") or "File",
+        distribution=entry.get("S3DistributionType") or "FullyReplicated",
+        record_wrapper=entry.get("RecordWrapperType") or "None",
+    )
+
+
+def _resources(given: Mapping[str, Any]) -> Resources:
+    hosts = given.get("hosts")
+    names = tuple(sorted(str(host) for host in hosts)) if isinstance(hosts, list) and hosts else ()
+    current = str(given.get("current_host") or (names[0] if names else _DEFAULT_HOST))
+    return Resources(current, names or (current,))

@@ -1,0 +1,131 @@
+"""A training job from its first line to its exit code.
+
+The story: read the configuration, check the hyperparameters, find the channels, fit, write the artifact. Whatever
+goes wrong ends in the failure file and an exit code that say whose fault it was. When told to end, the model so far
+is written and the job ends well.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+
+from .. import logs
+from ..algorithms.base import Algorithm, Model
+from ..algorithms.params import default_text
+from ..algorithms.registry import algorithm
+from ..errors import AlgorithmError, ClaryError, PlatformError
+from .artifact import write_atomic, write_failure
+from .channels import find_channels
+from .environment import Job, read_job
+from .report import JobReport
+from .stop import Stop, Stopped
+
+__all__ = ["main"]
+
+_UNEXPECTED = "An unexpected error has occurred. Please try again. If the problem persists, contact AWS support."
+
+
+def main(env: Mapping[str, str] = os.environ) -> int:
+    """Run the job that the platform has laid out under /opt/ml (or SAGEMAKER_BASE_DIR).
+
+    CLARY_ALGORITHM names the algorithm.
+
+    Returns
+    -------
+    int
+        The exit code: 0, or 1, 2, 3 for an error of the algorithm, the user, the platform.
+    """
+    started = time.time()
+    logger = logs.setup()
+    stop = Stop()
+    stop.install()
+    failure_file = Path(env.get("SAGEMAKER_BASE_DIR") or "/opt/ml") / "output" / "failure"
+    try:
+        _run(env, stop, started)
+    except ClaryError as error:
+        logger.error("%s", error)
+        return _fail(failure_file, error)
+    except Exception as error:  # noqa: BLE001  # the edge of the process: everything has to reach the failure file
+        logger.error("%s", traceback.format_exc())
+        return _fail(failure_file, _translated(error))
+    return 0
+
+
+def _run(env: Mapping[str, str], stop: Stop, started: float) -> None:
+    """The job; returns when the model is written, or the job was told to end."""
+    chosen = algorithm(env.get("CLARY_ALGORITHM") or "kmeans")
+    job = read_job(env)
+    _log_configuration(chosen, job)
+    params = chosen.params.parse(job.hyperparameters)
+    host = job.resources.current_host
+    report = JobReport(chosen, host, stop)
+    if len(job.resources.hosts) > 1:
+        report.warning(f"{len(job.resources.hosts)} hosts: each trains on its own data, the first host's model is kept")
+    try:
+        channels = find_channels(job, chosen, getattr(params, "feature_dim", None), stop)
+        setup = (time.time() - started) * 1000
+        model = chosen.fit(params, channels, report)
+    except Stopped:
+        _save_snapshot(job, chosen, report)
+        return
+    _save(job, chosen, model, report)
+    report.phases()
+    if "test" in chosen.channels and "test" not in channels:
+        report.info("Test data is not provided.")
+    report.finish(setup)
+
+
+def _save_snapshot(job: Job, chosen: Algorithm, report: JobReport) -> None:
+    """What is learnt so far, when the job was told to end."""
+    if report.snapshot is None:
+        report.warning("told to end before any data was seen: there is no model to save")
+        return
+    report.warning("told to end: saving the model so far")
+    _save(job, chosen, report.snapshot(), report)
+
+
+def _save(job: Job, chosen: Algorithm, model: Model, report: JobReport) -> None:
+    """Write the artifact; hosts share the model directory on a laptop, so only the leader does."""
+    if not job.resources.is_leader:
+        return
+    with report.timing("model.serialize.time"):
+        write_atomic(job.model_dir / chosen.artifact, model.to_bytes())
+
+
+def _log_configuration(chosen: Algorithm, job: Job) -> None:
+    """What AWS's containers say of their configuration."""
+    logger = logging.getLogger("clary")
+    defaults = {spec.name: default_text(spec) for spec in chosen.params.specs() if not spec.required}
+    final = {**defaults, **job.hyperparameters}
+    logger.info("Reading default configuration from clary.algorithms.%s: %s", chosen.name, defaults)
+    logger.info(
+        "Merging with provided configuration from %s: %s",
+        job.base / "input" / "config" / "hyperparameters.json",
+        dict(job.hyperparameters),
+    )
+    logger.info("Final configuration: %s", final)
+    logger.info("Checkpoint loading and saving are disabled.")
+
+
+def _fail(path: Path, error: ClaryError) -> int:
+    """Write the failure file, last of all; a full or read-only disk must not hide the error."""
+    try:
+        write_failure(path, error)
+    except PlatformError as problem:
+        logging.getLogger("clary").error("%s", problem)
+    return error.exit_code
+
+
+def _translated(error: Exception) -> ClaryError:
+    """An error that nobody expected, as one of ours."""
+    if isinstance(error, (MemoryError, OSError)):
+        translated: ClaryError = PlatformError(f"{type(error).__name__}: {error}")
+    else:
+        translated = AlgorithmError(f"{_UNEXPECTED} {type(error).__name__}: {error}")
+    translated.__cause__ = error
+    return translated

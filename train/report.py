@@ -1,0 +1,132 @@
+"""Where a running algorithm says how it goes, and the job keeps what a stop would save."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from ..algorithms.base import Algorithm, Channel, Model
+from ..logs import emit
+from .metrics import LINES, Aggregate, metrics_line, tag
+from .stop import Stop
+
+__all__ = ["JobReport"]
+
+
+class JobReport:
+    """Prints the lines of a job's log; implements `clary.algorithms.base.Report`.
+
+    Parameters
+    ----------
+    algorithm
+        Whose metrics are printed.
+    host
+        Name of this host.
+    stop
+        Whether the job was told to end.
+    """
+
+    def __init__(self, algorithm: Algorithm, host: str, stop: Stop) -> None:
+        self.logger = logging.getLogger("clary")
+        self.algorithm = algorithm
+        self.host = host
+        self.stop = stop
+        self.started = time.time()
+        self.snapshot: Callable[[], Model] | None = None
+        self._metrics = {metric.name: metric for metric in algorithm.metrics}
+        self._timings: dict[str, list[float]] = {}
+        self._seen: list[tuple[int, int]] = []  # rows and batches of each pass over the training data
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the job was told to end."""
+        return self.stop.requested
+
+    def info(self, text: str) -> None:
+        """Log a line."""
+        self.logger.info(text)
+
+    def warning(self, text: str) -> None:
+        """Log a line with the level WARNING."""
+        self.logger.warning(text)
+
+    def keep(self, model: Callable[[], Model]) -> None:
+        """How to make the model from what is learnt so far."""
+        self.snapshot = model
+
+    def epochs(self, count: int, channel: Channel) -> Iterator[int]:
+        """Numbers of the epochs; prints what AWS's containers print after each."""
+        self._iterator_metrics("init_train_data_iter", self.started, (0, 0), {})
+        for epoch in range(count):
+            start = time.time()
+            rows, batches = channel.rows, channel.batches_read
+            yield epoch
+            self._timings.setdefault("update.time", []).append((time.time() - start) * 1000)
+            seen = channel.rows - rows, channel.batches_read - batches
+            self._seen.append(seen)
+            self._line("progress", percent=100 * (epoch + 1) / count)
+            self._iterator_metrics("training_data_iter", start, seen, {"epoch": epoch})
+            self._line("throughput", rate=seen[0] / max(time.time() - start, 1e-9))
+        self._timings["epochs"] = [float(count)]
+
+    def quality(self, channel: str, metric: str, value: float, *, epoch: int | None = None) -> None:
+        """Print a ``#quality_metric`` line."""
+        kind = "quality" if epoch is None else "epoch quality"
+        declared = self._metrics[metric]
+        self._line(kind, channel=channel, name=metric, tag=tag(declared), value=float(value), epoch=epoch)
+
+    def score(self, channel: str, metric: str, value: float) -> None:
+        """Print a ``#…_score`` line."""
+        self._line("score", channel=channel, name=metric, value=float(value))
+
+    @contextmanager
+    def timing(self, name: str) -> Iterator[None]:
+        """Measure a phase."""
+        start = time.time()
+        try:
+            yield
+        finally:
+            self._timings.setdefault(name, []).append((time.time() - start) * 1000)
+
+    def phases(self) -> None:
+        """Print the ``#metrics`` line with the times of all phases so far."""
+        timings = {name: Aggregate.of(values) for name, values in self._timings.items()}
+        self._metrics_line(self.started, {}, timings)
+        self._timings = {}
+
+    def finish(self, setup: float) -> None:
+        """Print the last ``#metrics`` line.
+
+        Parameters
+        ----------
+        setup
+            Milliseconds before the algorithm began.
+        """
+        total = (time.time() - self.started) * 1000
+        self._metrics_line(self.started, {}, {"setuptime": Aggregate.of([setup]), "totaltime": Aggregate.of([total])})
+
+    def _line(self, kind: str, **values: object) -> None:
+        self.info(LINES[kind](host=self.host, **values))
+
+    def _iterator_metrics(self, meta: str, start: float, seen: tuple[int, int], extra: dict[str, object]) -> None:
+        """Print how many rows and batches the training data gave."""
+        all_rows = sum(rows for rows, _ in self._seen)
+        all_batches = sum(batches for _, batches in self._seen)
+        most = max((*self._seen, (0, 0)))
+        counts = {
+            "Total Records Seen": all_rows,
+            "Total Batches Seen": all_batches,
+            "Max Records Seen Between Resets": most[0],
+            "Max Batches Seen Between Resets": most[1],
+            "Reset Count": len(self._seen),
+            "Number of Records Since Last Reset": seen[0],
+            "Number of Batches Since Last Reset": seen[1],
+        }
+        values = {name: Aggregate(float(count), 1, count, count) for name, count in counts.items()}
+        self._metrics_line(start, {"Meta": meta, **extra}, values)
+
+    def _metrics_line(self, start: float, extra: dict[str, object], values: dict[str, Aggregate]) -> None:
+        dimensions = {"Algorithm": self.algorithm.log_name, "Host": self.host, "Operation": "training", **extra}
+        emit(metrics_line(start, time.time(), dimensions, values) + "\n")
