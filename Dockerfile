@@ -1,0 +1,62 @@
+# The image of one algorithm, trained and served the way SageMaker does it:
+#
+#   docker run -v $PWD/ml:/opt/ml IMAGE train
+#   docker run -v $PWD/ml:/opt/ml -p 8080:8080 IMAGE serve
+#
+# It uses nothing that needs BuildKit, so any builder can build it. `make image` fills in the arguments.
+
+# Any Debian with python3 (3.10 or newer) and its venv module. Both stages need the same one: a virtual
+# environment points at the interpreter it was made with.
+ARG BASE_IMAGE=python:3.12-slim-bookworm
+
+FROM ${BASE_IMAGE} AS build
+# Where the packages come from; ignored when build/wheels holds them. Proxy arguments need no declaration.
+ARG PIP_INDEX_URL
+# The pattern may match nothing, so the folder is optional; COPY needs one source that is always there.
+COPY pyproject.toml build/wheel[s] /wheels/
+COPY . /src
+# With wheels at hand pip must not reach for the network, neither here nor where it builds clary itself.
+# setuptools comes with venv up to Python 3.11 and serves no purpose once clary is installed.
+RUN if ls /wheels/*.whl >/dev/null 2>&1; then export PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels; fi \
+ && export PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
+ && python3 -m venv /opt/clary \
+ && /opt/clary/bin/pip install /src \
+ && /opt/clary/bin/pip uninstall --yes --quiet setuptools
+
+FROM ${BASE_IMAGE}
+COPY --from=build /opt/clary /opt/clary
+
+ARG ALGORITHM=kmeans
+# SageMaker sends nothing but `train` or `serve`, so the image itself knows its algorithm. A container has its
+# own network, hence every address of it. Logs are read line by line, hence no buffer; the file system may be
+# read-only, hence no bytecode. The environment comes first in PATH: `python3` and `pip` of a user's script are
+# the ones that see clary.
+ENV CLARY_ALGORITHM=${ALGORITHM} \
+    CLARY_BIND=0.0.0.0 \
+    PATH=/opt/clary/bin:${PATH} \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+
+EXPOSE 8080
+
+# No USER: SageMaker mounts /opt/ml owned by root and expects root inside. Any other user works as well where
+# its mounts let it write (`docker run --user`).
+
+# The exec form makes Python process 1, which gets the SIGTERM of a stop. The default command is for callers
+# that send no word at all, such as local mode of the SageMaker SDK v3.
+ENTRYPOINT ["/opt/clary/bin/python", "-m", "clary.containers.entrypoint"]
+CMD ["train"]
+
+# Last, because the date is never the same twice.
+ARG BASE_IMAGE
+ARG VERSION
+ARG REVISION
+ARG CREATED
+LABEL org.opencontainers.image.title="clary ${ALGORITHM}" \
+      org.opencontainers.image.description="An open, local equivalent of Amazon SageMaker's built-in ${ALGORITHM}." \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}" \
+      org.opencontainers.image.base.name="${BASE_IMAGE}" \
+      com.amazonaws.sagemaker.capabilities.accept-bind-to-port="true"

@@ -1,0 +1,85 @@
+# `make help` lists the targets. Each sets up what it needs, from nothing but Python, make and a shell.
+
+PYTHON ?= python3
+ALGORITHM ?= kmeans
+IMAGE ?= clary-$(ALGORITHM)
+BASE_IMAGE ?= python:3.12-slim-bookworm
+# The Python of BASE_IMAGE, for `make wheels`.
+PYTHON_VERSION ?= 3.12
+# A folder of wheels: `make image` then uses no network.
+WHEELS ?=
+DOCKER ?= docker
+DOCKER_BUILD_FLAGS ?=
+
+PY := .venv/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+
+.PHONY: help venv demo test check fix bench docs image wheels clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+# What is installed is remembered in stamps: it is done again only when pyproject.toml changes.
+.venv/pip.stamp:
+	$(PYTHON) -m venv .venv
+	$(PIP) install --upgrade pip
+	@touch $@
+
+.venv/demo.stamp: pyproject.toml .venv/pip.stamp
+	$(PIP) install --editable '.[data]'
+	@touch $@
+
+.venv/dev.stamp: pyproject.toml .venv/pip.stamp
+	$(PIP) install --editable '.[all]' --group dev
+	@touch .venv/demo.stamp $@
+
+.venv/docs.stamp: .venv/dev.stamp
+	$(PIP) install --group docs
+	@touch $@
+
+venv: .venv/dev.stamp ## set up .venv with everything development needs (PYTHON=python3.12)
+
+demo: .venv/demo.stamp ## train k-means through a FIFO, serve it, ask it
+	$(PY) examples/demo.py
+
+test: .venv/dev.stamp ## run the tests and the examples in docstrings
+	$(PY) -m pytest
+	$(PY) -m pytest --doctest-modules --pyargs clary
+
+check: .venv/dev.stamp ## lint and check types
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+	$(PY) -m pyright --pythonpath $(PY)
+
+fix: .venv/dev.stamp ## repair what the linter can
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+
+bench: .venv/dev.stamp ## measure against the peers
+	$(PY) -m benchmarks
+
+docs: .venv/docs.stamp ## build the documentation into site/
+	$(if $(wildcard docs/generate.py),$(PY) docs/generate.py)
+	.venv/bin/zensical build --strict
+
+# The wheels, wherever they lie, go to the one place of the build context where the Dockerfile looks for them.
+image: ## build the image (ALGORITHM=, IMAGE=, BASE_IMAGE=; without network: WHEELS=folder)
+	rm -rf build/wheels
+	$(if $(WHEELS),mkdir -p build/wheels && cp $(WHEELS)/*.whl build/wheels/)
+	$(DOCKER) build --tag $(IMAGE) $(if $(WHEELS),--network none) $(DOCKER_BUILD_FLAGS) \
+		--build-arg BASE_IMAGE=$(BASE_IMAGE) \
+		--build-arg ALGORITHM=$(ALGORITHM) \
+		--build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) \
+		--build-arg REVISION=$$(git rev-parse --verify --quiet HEAD 2>/dev/null) \
+		--build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) .
+	rm -rf build/wheels
+
+# clary itself is built inside, from the tree, for which setuptools must be among the wheels.
+wheels: .venv/pip.stamp ## fetch into wheels/ what the image installs (PYTHON_VERSION=, that of BASE_IMAGE)
+	rm -rf wheels
+	$(PIP) download --dest wheels --only-binary :all: --python-version $(PYTHON_VERSION) . 'setuptools>=77'
+
+clean: ## remove everything that can be made again
+	rm -rf .venv build dist site wheels *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
