@@ -15,6 +15,7 @@ References
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -146,6 +147,12 @@ def check_magic(word: int, record: int, offset: int) -> None:
         )
 
 
+def check_ready(answer: object) -> None:
+    """Refuse the answer of a non-blocking stream that has nothing yet: it looks like the end and is none."""
+    if answer is None:
+        raise BlockingIOError(errno.EAGAIN, "the stream is non-blocking and has nothing to read yet")
+
+
 def _read_frame(stream: BinaryIO, record: int, offset: int) -> tuple[int, bytes] | None:
     """Flag and payload of the next frame; None at a clean end."""
     header = _read(stream, HEADER.size)
@@ -161,7 +168,9 @@ def _read_frame(stream: BinaryIO, record: int, offset: int) -> tuple[int, bytes]
     body = _read(stream, padded(length))
     if len(body) < padded(length):
         raise CorruptRecordError(
-            f"the stream ends {len(body)} bytes into a payload of {length}", record=record, offset=offset
+            f"the stream ends {len(body)} bytes into a payload of {length} and its padding",
+            record=record,
+            offset=offset,
         )
     return word >> LENGTH_BITS, body[:length]
 
@@ -171,6 +180,7 @@ def _read(stream: BinaryIO, size: int) -> bytes:
     chunks = []
     while size:
         chunk = stream.read(min(size, _CHUNK))
+        check_ready(chunk)
         if not chunk:
             break
         chunks.append(chunk)

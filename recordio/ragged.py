@@ -50,7 +50,7 @@ def batch(block: Array, layout: wire.Layout, run: slice) -> Batch:
     tensors = layout.features
     labels = None
     if layout.label.kind[run.start] != wire.NONE and layout.label.size[run.start]:
-        labels = _dense(block, layout.label, run, "label")
+        labels = _dense(block, layout.label, run, "labels")
         labels = labels[:, 0] if labels.shape[1] == 1 else labels
     if _sparse(tensors)[run.start]:
         return Batch(_csr(block, tensors, run), labels)
@@ -119,7 +119,10 @@ def _varints(block: Array, at: Array, size: Array) -> tuple[Array, Array]:
     open_end = np.flatnonzero((size > 0) & (data[last] >= 0x80)) if len(data) else last[:0]
     if len(open_end):
         raise RowError(int(open_end[0]), "the last of the packed numbers is cut")
-    numbers, ends = wire.decode_varints(data)
+    try:
+        numbers, ends = wire.decode_varints(data)
+    except wire.VarintError as error:
+        raise RowError(int(np.searchsorted(last, error.at)), f"the packed numbers hold {error}") from error
     upto = np.searchsorted(ends, last + 1, side="right")
     return numbers, np.diff(upto, prepend=0)
 

@@ -102,6 +102,7 @@ class _Decoder:
         self.record = 0  # number of the record at the beginning of the block
         self.offset = 0  # its byte offset in the stream
         self.width: int | None = None
+        self.label_width: int | None = None
         self.template: Template | None = None
 
     def batches(self) -> Iterator[Batch]:
@@ -117,9 +118,9 @@ class _Decoder:
             if used == self.size:
                 continue
             if self.ended:
-                self._refuse_rest()
+                self._refuse_rest(used)
             if not used:
-                self._check_head()
+                self._check_next()
                 self.capacity *= 2  # a record larger than a block
 
     def _fill(self, used: int) -> bool:
@@ -134,8 +135,9 @@ class _Decoder:
         size = left
         while size < self.capacity and not self.ended:
             count = self.stream.readinto(view[size:])  # type: ignore[attr-defined]
+            framing.check_ready(count)
             self.ended = not count
-            size += count or 0
+            size += count
         self.block, self.size = block, size
         return size > 0
 
@@ -155,11 +157,14 @@ class _Decoder:
         split = np.flatnonzero(frames.flags)
         plain = int(split[0]) if len(split) else len(starts)
         yield from self._decode_plain(starts[:plain], lengths[:plain])
+        begin = int(starts[plain]) - framing.HEADER.size if len(split) else 0
         for start, length, flag in zip(starts[plain:], lengths[plain:], frames.flags[plain:], strict=True):
-            framing.check_order(int(flag), bool(parts), self.record, self.offset)
+            place = self.offset + int(start) - framing.HEADER.size - begin
+            framing.check_order(int(flag), bool(parts), self.record, place)
             parts.append(self.block[start : start + length].tobytes())
             if flag in (framing.WHOLE, framing.LAST):
-                yield self._decode_one(tuple(parts)), int(start) + framing.padded(int(length))
+                begin = int(start) + framing.padded(int(length))
+                yield self._decode_one(tuple(parts)), begin
                 parts = []
 
     def _match(self) -> int:
@@ -183,19 +188,20 @@ class _Decoder:
         borders = ragged.borders(layout)
         for low, high in itertools.pairwise(borders):
             if layout.known[low]:
-                yield self._decode_run(layout, slice(low, high), starts), int(ends[high - 1])
+                yield from self._decode_run(layout, slice(low, high), ends)
                 continue
             for i in range(low, high):
                 payload = self.block[starts[i] : starts[i] + lengths[i]].tobytes()
                 yield self._decode_one((payload,)), int(ends[i])
 
-    def _decode_run(self, layout: wire.Layout, run: slice, starts: Array) -> Batch:
-        """Records of one layout, which begin with the next record."""
+    def _decode_run(self, layout: wire.Layout, run: slice, ends: Array) -> Iterator[tuple[Batch, int]]:
+        """Records of one layout; those before a wrong one come out before it is told."""
         try:
-            return ragged.batch(self.block, layout, run)
+            yield ragged.batch(self.block, layout, run), int(ends[run.stop - 1])
         except ragged.RowError as error:
-            offset = self.offset + int(starts[run.start + error.row] - starts[run.start])
-            raise CorruptRecordError(error.reason, record=self.record + error.row, offset=offset) from error
+            if error.row:
+                yield from self._decode_run(layout, slice(run.start, run.start + error.row), ends)
+            raise CorruptRecordError(error.reason, record=self.record, offset=self.offset) from error
 
     def _decode_one(self, parts: tuple[bytes, ...]) -> Batch:
         """The next record, through the protobuf library."""
@@ -207,15 +213,24 @@ class _Decoder:
         if batch.width != self.width:
             reason = f"the record has {batch.width} features, those before have {self.width}"
             raise CorruptRecordError(reason, record=self.record, offset=self.offset)
+        if batch.labels is None:
+            return
+        width = int(np.prod(batch.labels.shape[1:], dtype=int))
+        self.label_width = width if self.label_width is None else self.label_width
+        if width != self.label_width:
+            reason = f"the record has {width} labels, those before have {self.label_width}"
+            raise CorruptRecordError(reason, record=self.record, offset=self.offset)
 
-    def _check_head(self) -> None:
-        """Refuse a block that does not begin with a frame; its first bytes may be cut."""
-        if self.size >= framing.HEADER.size:
-            framing.check_magic(framing.HEADER.unpack_from(self.block.data)[0], self.record, self.offset)
+    def _check_next(self) -> None:
+        """Refuse a block without a whole record where the next frame, whose header may be cut, is none."""
+        end = framing.scan(self.block, self.size).end
+        if self.size - end >= framing.HEADER.size:
+            magic, _ = framing.HEADER.unpack_from(self.block.data, end)
+            framing.check_magic(magic, self.record, self.offset + end)
 
-    def _refuse_rest(self) -> None:
+    def _refuse_rest(self, used: int) -> None:
         """The stream has ended and what is left of it is no whole record: let the plain reader say why."""
-        rest = io.BytesIO(self.block[: self.size].tobytes())
+        rest = io.BytesIO(self.block[used : self.size].tobytes())
         try:
             for _ in framing.read_frames(rest):
                 pass

@@ -58,12 +58,11 @@ def to_batch(record: Record, *, number: int, offset: int) -> Batch:
         When the record has no usable features.
     """
     try:
-        features = _features(record)
-        labels = _label(record)
+        return Batch(_features(record), _label(record), ids=_ids(record))
+    except UnicodeDecodeError as error:
+        raise CorruptRecordError("a text in the record is not UTF-8", record=number, offset=offset) from error
     except DataError as error:
         raise CorruptRecordError(str(error), record=number, offset=offset) from error
-    ids = ((record.uid, record.metadata),) if record.uid or record.metadata else None
-    return Batch(features, labels, ids=ids)
 
 
 def _pick(tensors: Any, what: str) -> Value | None:
@@ -71,7 +70,7 @@ def _pick(tensors: Any, what: str) -> Value | None:
     if "values" in tensors:
         return tensors["values"]  # type: ignore[no-any-return]
     if len(tensors) > 1:
-        names = ", ".join(repr(name) for name in sorted(tensors))
+        names = ", ".join(sorted(repr(name) for name in tensors))
         raise DataError(f"the record has the {what} {names}: expected one, named 'values'")
     return next(iter(tensors.values()), None)
 
@@ -110,13 +109,20 @@ def _label(record: Record) -> Array | None:
     value = _pick(record.label, "labels")
     if value is None:
         return None
-    tensor, dtype = _tensor(value, "label")
+    tensor, dtype = _tensor(value, "labels")
     if tensor.keys:
         raise DataError("the label is sparse")
     values = np.array(tensor.values, dtype)
     if not len(values):
         return None
     return values if len(values) == 1 else values.reshape(1, -1)
+
+
+def _ids(record: Record) -> tuple[tuple[str, str]] | None:
+    pair = (record.uid, record.metadata)
+    for text in pair:
+        text.encode() if isinstance(text, str) else bytes(text).decode()  # what is not UTF-8 comes as bytes
+    return (pair,) if any(pair) else None
 
 
 def _tensor(value: Value, what: str) -> tuple[Any, np.dtype[Any]]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import wire
 from .batch import Array, Batch
-from .framing import HEADER, padded
+from .framing import HEADER, LENGTH_MASK, MAGIC, padded
 
 __all__ = ["DTYPES", "Template"]
 
@@ -65,9 +65,9 @@ class Template:
         """The template that the first record of a block makes; None where its layout has no constant places."""
         if size < HEADER.size:
             return None
-        _, word = HEADER.unpack_from(block.data)
+        magic, word = HEADER.unpack_from(block.data)
         stride = HEADER.size + padded(word)
-        if word >> 29 or stride > size:
+        if magic != MAGIC or word > LENGTH_MASK or stride > size:
             return None
         layout = wire.parse(block, np.array([HEADER.size]), np.array([word]))
         dense = layout.known[0] and layout.features.keys_size[0] == 0

@@ -37,7 +37,7 @@ def write_batch(stream: BinaryIO, batch: Batch) -> None:
     Raises
     ------
     DataError
-        For another dtype, or integers that int32 cannot hold.
+        For another dtype, integers that int32 cannot hold, or another number of labels than rows.
 
     Examples
     --------
@@ -48,6 +48,8 @@ def write_batch(stream: BinaryIO, batch: Batch) -> None:
     '0a 12 0a 06 76 61 6c 75 65 73 12 08 12 06 0a 04 00 00 c0 3f'
     """
     labels = None if batch.labels is None else _column(batch.labels)
+    if labels is not None and len(labels) != len(batch):
+        raise DataError(f"{len(labels)} labels for {len(batch)} rows")
     if isinstance(batch.features, CSR):
         rows = CSR(
             batch.features.indptr, batch.features.indices, wire_dtype(batch.features.values), batch.features.shape
@@ -78,7 +80,7 @@ def encode_columns(columns: Mapping[str, Array], ids: tuple[tuple[str, str], ...
     Examples
     --------
     >>> encode_columns({"score": np.array([0.5])})[8:].hex(" ")
-    '12 11 0a 05 73 63 6f 72 65 12 08 12 06 0a 04 00 00 00 3f'
+    '12 11 0a 05 73 63 6f 72 65 12 08 12 06 0a 04 00 00 00 3f 00'
     """
     arrays = [(_LABEL, name, _column(np.asarray(column, np.float32))) for name, column in columns.items()]
     rows = len(arrays[0][2])
@@ -112,7 +114,7 @@ def wire_dtype(array: Array) -> Array:
 
 def _column(labels: Array) -> Array:
     """Labels of shape (n,) or (n, m) as (n, m)."""
-    return wire_dtype(labels.reshape(len(labels), -1))
+    return wire_dtype(labels.reshape(len(labels), int(np.prod(labels.shape[1:]))))
 
 
 def _filled(columns: list[tuple[int, str, Array]], rows: int) -> Iterator[memoryview]:
