@@ -1,10 +1,9 @@
-"""CSV: a stream of bytes to batches, arrays to rows of text; and the vectorised number parser it shares with libsvm."""
+"""CSV: a stream of bytes to batches, arrays to rows of text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import cache
 from io import BytesIO
 from typing import Any, BinaryIO
 
@@ -12,13 +11,9 @@ import numpy as np
 
 from ..errors import DataError
 from .batch import Array, Batch
-from .jsonlines import float32, line_blocks, shorten
+from .text import float32, line_blocks, parse_cells, shorten
 
-__all__ = ["format_csv", "parse_cells", "read_csv", "write_csv"]
-
-END, DOT, MINUS, OTHER = range(4)  # what a byte that is no digit does to a cell
-POWERS = 10 ** np.arange(20, dtype=np.uint64)
-FLOAT_POWERS = 10.0 ** np.arange(20)  # all exact
+__all__ = ["format_csv", "read_csv", "write_csv"]
 
 
 def read_csv(stream: BinaryIO, *, label_size: int = 1, block_bytes: int = 1 << 20) -> Iterator[Batch]:
@@ -104,102 +99,6 @@ def format_csv(columns: Sequence[Array]) -> bytes:
         cells = tuple(cell for row in zip(*parts, strict=True) for part in row for cell in part)
         lines.append((template * len(parts[0])) % cells)
     return "".join(lines).encode()
-
-
-def parse_cells(block: bytes, ends: bytes, number: Callable[[bytes], float]) -> tuple[Array, Array, Array]:
-    r"""Parse all numbers of a block at once.
-
-    Cells of the form ``-12.34`` with up to 19 digits are parsed by arithmetic on all of them together, exact after
-    rounding to float32; `number` parses each of the others, and what it raises passes through.
-
-    Parameters
-    ----------
-    block
-        Cells, each followed by a byte that ends it.
-    ends
-        The bytes that end a cell; newline must be one of them.
-
-    Returns
-    -------
-    tuple
-        The values (float64), the byte after each, and which consist of digits only.
-
-    Examples
-    --------
-    >>> parse_cells(b"-1.25,3e2,7\n", b",\n", float)
-    (array([ -1.25, 300. ,   7. ]), array([44, 44, 10], dtype=uint8), array([False, False,  True]))
-    """
-    text = b"\n" + block + bytes(8)  # a border before the first cell; room to load words at the last one
-    chars = np.frombuffer(text, np.uint8, len(block) + 1)
-    marks = np.flatnonzero(chars - np.uint8(48) > 9)  # wraps below "0": everything that is no digit
-    role = _roles(ends)[chars[marks]]
-    last = np.flatnonzero(role == END)
-    start, stop = marks[last[:-1]], marks[last[1:]]
-    words: Array = np.ndarray((len(text) - 7,), "<u8", text, strides=(1,))  # the eight bytes from each place on
-    if len(last) == len(marks):
-        length = stop - start - 1
-        values = _digits(words, stop, length).astype(np.float64)
-        odd, counts = (length == 0) | (length > 19), length > 0
-    else:
-        values, odd, counts = _decimals(words, marks, role, last)
-    for cell in np.flatnonzero(odd).tolist():
-        values[cell] = number(text[start[cell] + 1 : stop[cell]])
-    return values, chars[stop], counts
-
-
-@cache
-def _roles(ends: bytes) -> Array:
-    """What each byte that is no digit does to a cell."""
-    roles = np.full(256, OTHER, np.uint8)
-    roles[ord(".")], roles[ord("-")] = DOT, MINUS
-    roles[list(ends)] = END
-    return roles
-
-
-def _decimals(words: Array, marks: Array, role: Array, last: Array) -> tuple[Array, Array, Array]:
-    """Values of cells ``[-]digits[.digits]``; which cells are odd, not of that form; which have digits only."""
-    start, stop = marks[last[:-1]], marks[last[1:]]
-    first, final = last[:-1] + 1, last[1:] - 1  # first and final mark inside a cell; where it has none, a border
-    negative = (role[first] == MINUS) & (marks[first] == start + 1)
-    dotted = role[final] == DOT
-    inside = final - first + 1
-    point = np.where(dotted, marks[final], stop)
-    whole = point - start - 1 - negative
-    part = stop - point - dotted
-    odd = (inside != negative.astype(np.int64) + dotted) | (whole + part == 0) | (whole + part > 19)
-    whole[odd] = part[odd] = 0
-    mantissa = _digits(words, point, whole) * POWERS[part] + _digits(words, stop, part)
-    values = mantissa / FLOAT_POWERS[part]
-    np.negative(values, out=values, where=negative)
-    _mark_doubtful(values, mantissa, odd)
-    return values, odd, (inside == 0) & (whole > 0)
-
-
-def _digits(words: Array, stop: Array, length: Array) -> Array:
-    """The integers, uint64, that `length` digits before `stop` spell; right for up to 19 digits."""
-    low = np.minimum(length, 8)
-    total = _eight_digits(words[stop - low], low)
-    for done in (8, 16):
-        longer = np.flatnonzero(length > done)
-        if len(longer):
-            size = np.minimum(length[longer] - done, 8)
-            total[longer] += _eight_digits(words[stop[longer] - done - size], size) * POWERS[done]
-    return total
-
-
-def _eight_digits(word: Array, length: Array) -> Array:
-    """The integers that the first `length` characters of each word spell: pairs of digits, then fours, then eights."""
-    word = (word << ((8 - length) << 3).astype(np.uint64)) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    word = (word * np.uint64(10) + (word >> np.uint64(8))) & np.uint64(0x00FF00FF00FF00FF)
-    word = (word * np.uint64(100) + (word >> np.uint64(16))) & np.uint64(0x0000FFFF0000FFFF)
-    return (word * np.uint64(10000) + (word >> np.uint64(32))) & np.uint64(0xFFFFFFFF)
-
-
-def _mark_doubtful(values: Array, mantissa: Array, odd: Array) -> None:
-    """Mark as odd the values whose error of one float64 step could change how they round to float32."""
-    long = np.flatnonzero(mantissa >> np.uint64(53))
-    below = values[long].view(np.uint64) & np.uint64(0x1FFFFFFF)  # the bits that float32 has not
-    odd[long[np.abs(below.astype(np.int64) - 0x10000000) <= 2]] = True
 
 
 def _tidy(block: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""JSON and JSON Lines requests to batches; and the cutting of a stream into lines, which all text formats share."""
+"""JSON and JSON Lines requests to batches."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ import numpy as np
 
 from ..errors import DataError
 from .batch import CSR, Array, Batch
+from .text import BYTE_ORDER_MARK, float32, line_blocks
 
-__all__ = ["float32", "line_blocks", "read_json", "read_jsonlines", "shorten"]
+__all__ = ["read_json", "read_jsonlines"]
 
-LONGEST_LINE = 64 << 20
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 WIDEST = 1 << 53
 FORMS = (
     '{"features": [...]} or {"data": {"features": {"values": [...]}}}, sparse with "keys" and "shape" beside "values"'
@@ -72,63 +71,6 @@ def read_jsonlines(source: BinaryIO | bytes, *, block_bytes: int = 1 << 20) -> I
             batch = _batch(rows, width)
             width = batch.width
             yield batch
-
-
-def line_blocks(stream: BinaryIO, block_bytes: int = 1 << 20) -> Iterator[tuple[int, bytes]]:
-    r"""Cut a stream into blocks of whole lines, each with the number of its first line, counted from one.
-
-    Every block ends with a newline, also where the stream does not; a UTF-8 byte order mark is dropped.
-
-    Raises
-    ------
-    DataError
-        When a line is longer than 64 MiB.
-
-    Examples
-    --------
-    >>> list(line_blocks(BytesIO(b"one\ntwo\nthree"), block_bytes=9))
-    [(1, b'one\ntwo\n'), (3, b'three\n')]
-    """
-    line = 1
-    held: list[bytes] = []
-    size = 0
-    while piece := stream.read(block_bytes):
-        cut = piece.rfind(b"\n") + 1
-        if cut:
-            block = b"".join((*held, piece[:cut]))
-            yield line, block.removeprefix(BYTE_ORDER_MARK) if line == 1 else block
-            line += block.count(b"\n")
-            held, size = [], 0
-        held.append(piece[cut:])
-        size += len(piece) - cut
-        if size > LONGEST_LINE:
-            raise DataError(f"line {line} is longer than {LONGEST_LINE >> 20} MiB: lines end with a newline byte")
-    if rest := b"".join(held):
-        yield line, (rest.removeprefix(BYTE_ORDER_MARK) if line == 1 else rest) + b"\n"
-
-
-def float32(values: Array) -> Array:
-    """Round to float32; what is out of its range becomes infinite.
-
-    Examples
-    --------
-    >>> float32(np.array([0.1, 1e39]))
-    array([0.1, inf], dtype=float32)
-    """
-    with np.errstate(over="ignore"):
-        return values.astype(np.float32)
-
-
-def shorten(text: bytes) -> str:
-    """Quote text of the input for an error, without spaces at its ends and at most 40 characters of it.
-
-    Examples
-    --------
-    >>> shorten(b" 12;5 ")
-    "'12;5'"
-    """
-    shown = text[:200].decode("utf-8", "replace").strip()
-    return repr(shown if len(shown) <= 40 else shown[:39] + "…")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,7 @@ import numpy as np
 
 from ..errors import DataError
 from .batch import CSR, Array, Batch, concatenate
-from .csv import parse_cells
-from .jsonlines import float32, line_blocks, shorten
+from .text import float32, line_blocks, parse_cells, shorten
 
 __all__ = ["read_libsvm", "scan_width", "write_libsvm"]
 
