@@ -144,7 +144,7 @@ def format_of_file(name: str | PurePath) -> Format:
 
 
 def decode_stream(stream: BinaryIO, media: MediaType, *, default_label_size: int) -> Iterator[Batch]:
-    r"""Read training data.
+    r"""Read training data. A batch may be a view that holds until the next is asked for; `rebatch` copies.
 
     Parameters
     ----------
@@ -205,9 +205,9 @@ def _whole_number(media: MediaType, name: str, default: int, largest: int | None
 
 
 def _stream_recordio(stream: BinaryIO, _media: MediaType, _label_size: int) -> Iterator[Batch]:
-    from .reader import read_batches
+    from .reader import read_views
 
-    return read_batches(stream)
+    return read_views(stream)
 
 
 def _body_recordio(body: bytes) -> Batch:

@@ -26,7 +26,7 @@ from .batch import Array, Batch, concatenate, rebatch
 from .framing import MAGIC_BYTES, Frame
 from .template import Template
 
-__all__ = ["read_batches", "read_body"]
+__all__ = ["read_batches", "read_body", "read_views"]
 
 BLOCK: Final = 1 << 20
 """Bytes of a block; larger ones leave the processor's cache."""
@@ -69,6 +69,11 @@ def read_batches(
     if dtype is not None:
         batches = (batch.astype(dtype) for batch in batches)
     return (concatenate([batch]) for batch in batches) if size is None else rebatch(batches, size)
+
+
+def read_views(stream: BinaryIO) -> Iterator[Batch]:
+    """The same batches, block by block, without a copy: each holds until the next is asked for."""
+    return _Decoder(stream, BLOCK).batches()
 
 
 def read_body(body: bytes) -> Batch:
@@ -151,8 +156,10 @@ class _Decoder:
         if rows and self.template is not None:
             used = rows * self.template.stride
             yield self.template.batch(self.block, rows), used
-        parts: list[bytes] = []
         frames = framing.scan(self.block[used:], self.size - used)
+        if not len(frames.starts):
+            return
+        parts: list[bytes] = []
         starts, lengths = frames.starts + used + framing.HEADER.size, frames.lengths
         split = np.flatnonzero(frames.flags)
         plain = int(split[0]) if len(split) else len(starts)
@@ -215,7 +222,7 @@ class _Decoder:
             raise CorruptRecordError(reason, record=self.record, offset=self.offset)
         if batch.labels is None:
             return
-        width = int(np.prod(batch.labels.shape[1:], dtype=int))
+        width = 1 if batch.labels.ndim == 1 else batch.labels.shape[1]
         self.label_width = width if self.label_width is None else self.label_width
         if width != self.label_width:
             reason = f"the record has {width} labels, those before have {self.label_width}"

@@ -7,35 +7,41 @@ read like a prediction; and AWS's wording stands first in each, because clients 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
+from contextlib import suppress
 from functools import partial
+from itertools import islice
 from typing import Final
 
 import numpy as np
 from flask import Flask, Response, jsonify, request
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge, RequestTimeout
+from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from ..algorithms.base import Algorithm, Model
-from ..errors import (
-    DataError,
-    PlatformError,
-    UnsupportedAcceptError,
-    UnsupportedContentTypeError,
-    UserError,
-)
-from ..logs import setup
+from ..errors import DataError, PlatformError, UnsupportedAcceptError, UnsupportedContentTypeError, UserError
 from ..recordio.batch import CSR, Array, Batch
 from ..recordio.content import MediaType, decode_body, format_of, parse_media_type
-from .encode import ENCODERS, choose
+from .encode import MEDIA_TYPES, choose, encode
 from .settings import MIB, Settings, usable_cores
 
 __all__ = ["create_app"]
+
+_LOG: Final = logging.getLogger("clary")
 
 _REQUESTS: Final = ("csv", "json", "jsonlines", "recordio")
 """Formats every algorithm takes; libsvm only those that train on it."""
 
 _PIECE: Final = MIB
 """Bytes taken off the socket at a time."""
+
+_CUT: Final = "unable to evaluate payload provided: the body of the request did not arrive whole"
+
+_UNREAD: Final = (404, 405, 413, 415)
+"""Statuses that are decided before a body is read to its end. A busy server, 503, has no time for it either."""
+
+_DISCARD: Final = 1 << 30
+"""Bytes of a refused request that are read to no use; no service of SageMaker sends more."""
 
 _BATCH_PAYLOAD_MB: Final = 6
 _BATCH_TOTAL_MB: Final = 100
@@ -55,6 +61,7 @@ def create_app(model: Model, algorithm: Algorithm, settings: Settings) -> Flask:
     app.add_url_rule("/ping", view_func=endpoint.ping)
     app.add_url_rule("/execution-parameters", view_func=endpoint.execution_parameters)
     app.add_url_rule("/invocations", view_func=endpoint.invocations, methods=["POST"])
+    app.after_request(_discard_body)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _error)
     return app
@@ -99,22 +106,24 @@ class _Endpoint:
         body = _read_body(self._settings.max_payload)
         if not body:
             return Response(status=204)
-        encoder = choose(request.headers.get("Accept", ""), self._offers)
+        answer = choose(request.headers.get("Accept", ""), self._offers)
         batch = decode_body(body, media)
+        if format_of(media).name == "libsvm":
+            batch = _widened(batch, self._model.feature_dim)
         predictions = self._model.predict(_checked(batch, self._model.feature_dim))
-        return Response(encoder.encode(predictions, batch.ids), content_type=encoder.media_type)
+        return Response(encode(predictions, answer, batch.ids), content_type=MEDIA_TYPES[answer])
 
     def _content_type(self) -> MediaType:
         """The request's content type, which has to be one that can be read."""
-        text = request.headers.get("Content-Type", "").strip() or "application/octet-stream"
+        media = parse_media_type(request.headers.get("Content-Type"))
         try:
-            media = parse_media_type(text)
-            if format_of(media).name in self._takes:
-                return media
+            known = format_of(media).name in self._takes
         except UnsupportedContentTypeError:
-            pass  # refused below in AWS's words
-        known = ", ".join(ENCODERS[name].media_type for name in _REQUESTS)
-        raise UnsupportedContentTypeError(f"content-type {text} not supported. Supported are: {known}")
+            known = False
+        if not known:
+            takes = ", ".join(MEDIA_TYPES[name] for name in self._takes)
+            raise UnsupportedContentTypeError(f"content-type {media.type} not supported. Supported are: {takes}")
+        return media
 
 
 def _offers(algorithm: Algorithm, default: str) -> tuple[str, ...]:
@@ -126,44 +135,52 @@ def _offers(algorithm: Algorithm, default: str) -> tuple[str, ...]:
     except UnsupportedContentTypeError:
         first = ""
     if first not in algorithm.accepts:
-        known = ", ".join(ENCODERS[name].media_type for name in algorithm.accepts)
+        known = ", ".join(MEDIA_TYPES[name] for name in algorithm.accepts)
         raise UserError(f"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT={default!r} is not one of {known}")
     return (first, *(name for name in algorithm.accepts if name != first))
 
 
 def _read_body(limit: int) -> bytes:
-    """The whole body of the request, chunked or not; `limit` is in bytes, 0 for none.
-
-    The length of a chunked body is not announced, so it is counted as it comes. What a body has beyond the limit is
-    thrown away for as much again, so that a client that writes all before it reads gets to see the answer.
-    """
+    """The whole body of the request, chunked or not; `limit` is in bytes, 0 for none."""
     pieces: list[bytes] = []
-    size = 0
+    size = 0  # counted, because the length of a chunked body is not announced
     try:
         for piece in iter(partial(request.stream.read, _PIECE), b""):
             size += len(piece)
-            if not limit or size <= limit:
-                pieces.append(piece)
-            elif size > 2 * limit:
-                break
-            else:
-                pieces.clear()
+            if limit and size > limit:
+                raise RequestEntityTooLarge(f"the payload is larger than {limit} bytes, which is MAX_CONTENT_LENGTH")
+            pieces.append(piece)
     except OSError as error:
-        raise RequestTimeout("the request's body did not arrive whole") from error
-    if limit and size > limit:
-        raise RequestEntityTooLarge(f"the payload is larger than {limit} bytes, which MAX_CONTENT_LENGTH can change")
+        raise BadRequest(_CUT) from error
+    if size < (request.content_length or 0):
+        raise BadRequest(_CUT)
     return b"".join(pieces)
+
+
+def _discard_body(response: Response) -> Response:
+    """Read what is left of a refused request, so that a client that first writes it all gets to see the answer."""
+    if response.status_code in _UNREAD:
+        with suppress(OSError):
+            pieces = iter(partial(request.stream.read, _PIECE), b"")
+            for _ in islice(pieces, _DISCARD // _PIECE):
+                pass
+    return response
+
+
+def _widened(batch: Batch, width: int) -> Batch:
+    """The same rows with `width` columns: in libsvm a row is as wide as its last value."""
+    features = batch.features
+    if isinstance(features, CSR) and features.shape[1] < width:
+        return dataclasses.replace(batch, features=dataclasses.replace(features, shape=(len(features), width)))
+    return batch
 
 
 def _checked(batch: Batch, width: int) -> Array | CSR:
     """The features of `batch` as float32, all finite and `width` of them a row."""
     features = batch.features
-    if isinstance(features, CSR) and features.shape[1] < width:
-        features = dataclasses.replace(features, shape=(len(features), width))
-    found = features.shape[1]
-    if found != width:
-        hint = ": send no label column" if found == width + 1 else ""
-        raise DataError(f"rows have {found} features where the model takes {width}{hint}")
+    if batch.width != width:
+        hint = "; send no label column" if batch.width == width + 1 else ""
+        raise DataError(f"wrong number of features: {batch.width} instead of {width}{hint}")
     with np.errstate(over="ignore"):  # found below as infinite
         features = features.astype(np.float32) if isinstance(features, CSR) else features.astype(np.float32, copy=False)
     values = features.values if isinstance(features, CSR) else features
@@ -204,10 +221,11 @@ def _error(error: Exception) -> Response:
         return _refusal(400, f"unable to evaluate payload provided: {error}")
     if isinstance(error, PlatformError):
         return _refusal(503, f"{error.prefix}: {error}")
-    setup().error("an invocation failed", exc_info=error)
+    _LOG.error("an invocation failed", exc_info=error)
     return _refusal(500, f"Algorithm Error: the prediction failed ({type(error).__name__}); the log says where")
 
 
 def _refusal(status: int, text: str) -> Response:
     line = " ".join(text.split())
+    _LOG.warning("%d %s", status, line)
     return Response(line, status=status, content_type="text/plain; charset=utf-8")

@@ -7,8 +7,7 @@ languages refuse a document with one: they are ``null`` in JSON and JSON Lines, 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -17,20 +16,24 @@ import numpy as np
 from ..algorithms.base import Predictions
 from ..errors import UnsupportedAcceptError, UnsupportedContentTypeError
 from ..recordio.batch import Array
-from ..recordio.content import MediaType, format_of, parse_accept
+from ..recordio.content import FORMATS, MediaType, format_of, parse_accept
+from ..recordio.csv import format_csv
 
-__all__ = ["ENCODERS", "Encoder", "choose"]
+__all__ = ["MEDIA_TYPES", "choose", "encode", "encode_csv", "encode_json", "encode_jsonlines", "encode_recordio"]
 
 Ids = tuple[tuple[str, str], ...] | None
 
 _DECIMALS: Final = 15
 """Most digits after the point of a number in JSON Lines."""
 
+_BLOCK: Final = 4096
+"""Rows that are made into JSON at a time."""
+
 _EXPONENT_FROM: Final = 1e16
 """Python writes floats from here on with an exponent."""
 
 
-def encode_json(predictions: Predictions, ids: Ids = None) -> bytes:
+def encode_json(predictions: Predictions) -> bytes:
     """One JSON object with a list of the rows.
 
     Examples
@@ -39,13 +42,11 @@ def encode_json(predictions: Predictions, ids: Ids = None) -> bytes:
     >>> encode_json(Predictions("predictions", columns))
     b'{"predictions": [{"closest_cluster": 5.0, "distance_to_cluster": 36.5}]}'
     """
-    del ids  # only RecordIO has a place for them
-    names = list(predictions.columns)
-    rows = zip(*(_plain(column) for column in predictions.columns.values()), strict=True)
-    return json.dumps({predictions.key: [dict(zip(names, row, strict=True)) for row in rows]}).encode()
+    blocks = [json.dumps(rows)[1:-1] for rows in _blocks(predictions.columns)]
+    return f"{{{json.dumps(predictions.key)}: [{', '.join(blocks)}]}}".encode()
 
 
-def encode_jsonlines(predictions: Predictions, ids: Ids = None) -> bytes:
+def encode_jsonlines(predictions: Predictions) -> bytes:
     """One compact JSON object a line, its keys in alphabetical order.
 
     Examples
@@ -55,26 +56,27 @@ def encode_jsonlines(predictions: Predictions, ids: Ids = None) -> bytes:
     {"predicted_label":1,"score":0.990000009536743}
     {"predicted_label":0,"score":0.5}
     """
-    del ids
-    names = sorted(predictions.columns)
-    fields = [[_compact(value) for value in _plain(predictions.columns[name])] for name in names]
-    line = "{{" + ",".join(json.dumps(name).replace("{", "{{").replace("}", "}}") + ":{}" for name in names) + "}}\n"
-    return "".join(line.format(*row) for row in zip(*fields, strict=True)).encode()
+    columns = dict(sorted(predictions.columns.items()))
+    keys = {name: json.dumps(name) + ":" for name in columns}
+    lines = [
+        "{" + ",".join([keys[name] + _compact(value) for name, value in row.items()]) + "}\n"
+        for rows in _blocks(columns)
+        for row in rows
+    ]
+    return "".join(lines).encode()
 
 
-def encode_csv(predictions: Predictions, ids: Ids = None) -> bytes:
-    """One line a row, the columns side by side.
+def encode_csv(predictions: Predictions) -> bytes:
+    r"""One line a row, the columns side by side.
 
     Examples
     --------
     >>> columns = {"label": np.array([1]), "scores": np.array([[0.25, 0.75]])}
     >>> encode_csv(Predictions("predictions", columns))
-    b'1,0.25,0.75\\n'
+    b'1,0.25,0.75\n'
     """
-    del ids
-    flat = [column.reshape(len(column), -1).T.tolist() for column in predictions.columns.values()]
-    fields = [map(repr, values) for columns in flat for values in columns]
-    return "".join(",".join(row) + "\n" for row in zip(*fields, strict=True)).encode()
+    columns = predictions.columns.values()
+    return format_csv([column.astype(np.float64) if column.dtype.kind == "f" else column for column in columns])
 
 
 def encode_recordio(predictions: Predictions, ids: Ids = None) -> bytes:
@@ -85,33 +87,19 @@ def encode_recordio(predictions: Predictions, ids: Ids = None) -> bytes:
     return encode_columns(columns, ids)
 
 
-@dataclass(frozen=True, slots=True)
-class Encoder:
-    """How a response format is called and made.
+_TEXT: Final = {"json": encode_json, "jsonlines": encode_jsonlines, "csv": encode_csv}
 
-    Parameters
-    ----------
-    media_type
-        What the response's Content-Type says.
-    encode
-        Makes the body: ``encode(predictions, ids) -> bytes``.
-    """
-
-    media_type: str
-    encode: Callable[[Predictions, Ids], bytes]
+MEDIA_TYPES: Final[Mapping[str, str]] = {row.name: row.media_types[0] for row in FORMATS}
+"""Name of a format → its usual media type, which a response in it has as Content-Type."""
 
 
-ENCODERS: Final[Mapping[str, Encoder]] = {
-    "json": Encoder("application/json", encode_json),
-    "jsonlines": Encoder("application/jsonlines", encode_jsonlines),
-    "csv": Encoder("text/csv", encode_csv),
-    "recordio": Encoder("application/x-recordio-protobuf", encode_recordio),
-}
-"""Name of a response format → its encoder."""
+def encode(predictions: Predictions, name: str, ids: Ids = None) -> bytes:
+    """The predictions in the format called `name`; RecordIO alone has a place for the rows' ids."""
+    return encode_recordio(predictions, ids) if name == "recordio" else _TEXT[name](predictions)
 
 
-def choose(accept: str, offered: Sequence[str]) -> Encoder:
-    """The encoder that a client likes best.
+def choose(accept: str, offered: Sequence[str]) -> str:
+    """The name of the format that a client likes best.
 
     Parameters
     ----------
@@ -127,14 +115,14 @@ def choose(accept: str, offered: Sequence[str]) -> Encoder:
 
     Examples
     --------
-    >>> choose("text/csv;q=0.5, application/jsonlines", ["json", "jsonlines", "csv"]).media_type
-    'application/jsonlines'
+    >>> choose("text/csv;q=0.5, application/jsonlines", ["json", "jsonlines", "csv"])
+    'jsonlines'
     """
-    for media in parse_accept(accept) if accept.strip() else [MediaType("*/*", {})]:
+    for media in parse_accept(accept):
         for name in offered:
             if _matches(media, name):
-                return ENCODERS[name]
-    supported = ", ".join(ENCODERS[name].media_type for name in offered)
+                return name
+    supported = ", ".join(MEDIA_TYPES[name] for name in offered)
     raise UnsupportedAcceptError(f"Accept type '{accept.strip()}' is not supported. Supported are: {supported}")
 
 
@@ -144,22 +132,32 @@ def _matches(media: MediaType, name: str) -> bool:
         return True
     kind, _, rest = media.type.partition("/")
     if rest == "*":
-        return ENCODERS[name].media_type.startswith(kind + "/")
+        return MEDIA_TYPES[name].startswith(kind + "/")
     try:
         return format_of(media).name == name
     except UnsupportedContentTypeError:
         return False
 
 
+def _blocks(columns: Mapping[str, Array]) -> Iterator[list[dict[str, Any]]]:
+    """The rows as JSON objects, some at a time: json holds up all threads, ``/ping`` too, while it works."""
+    count = len(next(iter(columns.values())))
+    for start in range(0, count, _BLOCK):
+        fields = [_plain(column[start : start + _BLOCK]) for column in columns.values()]
+        yield [dict(zip(columns, row, strict=True)) for row in zip(*fields, strict=True)]
+
+
 def _plain(column: Array) -> list[Any]:
     """A column as numbers and lists of numbers that JSON can hold."""
-    if column.dtype.kind == "f" and not np.isfinite(column).all():
-        return np.where(np.isfinite(column), column.astype(object), None).tolist()
-    return column.tolist()
+    if column.dtype.kind == "f" and not (finite := np.isfinite(column)).all():
+        column = column.astype(object)
+        column[~finite] = None
+    values: list[Any] = column.tolist()
+    return values
 
 
 def _compact(value: Any) -> str:
-    """A value of a JSON Lines row, without blanks."""
+    """A number, a null or a list of them as JSON without blanks."""
     if isinstance(value, float):
         return _cut(value)
     if isinstance(value, list):

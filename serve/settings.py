@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ..errors import UserError
 
-__all__ = ["SETTINGS", "Setting", "Settings", "usable_cores"]
+__all__ = ["MIB", "SETTINGS", "Setting", "Settings", "usable_cores"]
 
 MIB: Final = 1 << 20
 

@@ -1,0 +1,188 @@
+"""The server as a process: settings, model, socket, then gunicorn until it is told to stop.
+
+The model is loaded before anything listens, and once: the worker processes are forked from this one. Nothing is
+written to disk but gunicorn's heartbeat files, which have no name and lie in shared memory where there is some.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from .. import logs
+from ..errors import ClaryError, PlatformError
+from .settings import Settings, usable_cores
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from ..algorithms.base import Algorithm, Model
+
+__all__ = ["main", "serve"]
+
+GRACE: Final = 25
+"""Seconds that running requests have after SIGTERM; SageMaker kills the container after 30."""
+
+KEEP_ALIVE: Final = 65
+"""Seconds an idle connection is kept, longer than proxies and the pools of clients keep theirs."""
+
+SPARE_THREADS: Final = 4
+"""Threads of a worker that only ``/ping`` and refusals can get."""
+
+BACKLOG: Final = 2048
+
+_BLAS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_STOP: Final = (signal.SIGTERM, signal.SIGINT)
+_SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 the files have no name there
+
+Wsgi = Callable[[Any, Any], Iterable[bytes]]
+
+
+def main() -> int:
+    """Serve the model in the model directory until a signal ends it, then leave with status 0.
+
+    Returns
+    -------
+    int
+        Exit status, where the server could not start.
+    """
+    for number in _STOP:
+        signal.signal(number, _leave)  # process 1 of a container ignores signals without a handler
+    logger = logs.setup()
+    try:
+        settings = Settings.from_environment(os.environ)
+        logs.setup(settings.log_level)
+        _share_cores(settings.workers)
+        from ..algorithms.registry import open_artifact  # imports numpy, which reads the environment
+
+        with _bound(settings.host, settings.port) as listener:
+            logger.info("loading the model in %s", settings.model_dir)
+            algorithm, model = open_artifact(settings.model_dir)
+            logger.info("model loaded: %s with %d features", algorithm.title, model.feature_dim)
+            serve(model, algorithm, settings, listener)
+    except ClaryError as error:
+        logger.error("%s: %s", error.prefix, error)
+        return error.exit_code
+    return 0
+
+
+def serve(model: Model, algorithm: Algorithm, settings: Settings, listener: socket.socket) -> None:
+    """Answer requests on `listener`, which is bound, until a signal ends the process.
+
+    Raises
+    ------
+    SystemExit
+        With status 0 after SIGTERM or SIGINT, in the worker processes too.
+    """
+    from .app import create_app
+
+    app = create_app(model, algorithm, settings)
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:
+        raise PlatformError(f"cannot listen on port {settings.port}: {error.strerror}") from error
+    logging.getLogger("clary").info("number of server workers: %d", settings.workers)
+    logging.getLogger("gunicorn.error").addHandler(logging.getLogger("clary").handlers[0])
+    _run(_patient(app, settings.timeout), settings, listener.detach())
+
+
+def _run(app: Wsgi, settings: Settings, descriptor: int) -> None:
+    from gunicorn.app.base import BaseApplication
+
+    shared = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK | os.X_OK) else None
+    options = {
+        "bind": f"fd://{descriptor}",
+        "workers": settings.workers,
+        "worker_class": "gthread",
+        "threads": settings.threads + SPARE_THREADS,
+        "timeout": settings.timeout,
+        "graceful_timeout": GRACE,
+        "keepalive": KEEP_ALIVE,
+        "preload_app": True,
+        "worker_tmp_dir": shared and str(shared),
+        "control_socket_disable": True,  # it would be a file in the home directory, and one more way in
+        "errorlog": None,  # its lines go where ours go
+        "loglevel": _level_name(settings.log_level),
+        "when_ready": _interrupt_like_terminate,
+        "post_worker_init": _ignore_interrupts,
+    }
+
+    class Server(BaseApplication):
+        """gunicorn, configured from here alone."""
+
+        def load_config(self) -> None:
+            for name, value in options.items():
+                if name in self.cfg.settings:  # older gunicorns have no control socket
+                    self.cfg.set(name, value)
+
+        def load(self) -> Wsgi:
+            return app
+
+    Server().run()
+
+
+def _ignore_interrupts(worker: Any) -> None:
+    """In a new worker: leave interrupts, which a terminal sends to all processes, to the parent."""
+    del worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _interrupt_like_terminate(arbiter: Any) -> None:
+    """In the parent: let the first interrupt end the server in peace, and the second at once."""
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        del number
+        signal.signal(signal.SIGINT, arbiter.signal)
+        arbiter.signal(signal.SIGTERM, frame)
+
+    signal.signal(signal.SIGINT, interrupted)
+
+
+def _patient(app: Wsgi, seconds: int) -> Wsgi:
+    """`app`, behind a limit on how long a client may keep it waiting for bytes."""
+
+    def limited(environ: Any, start_response: Any) -> Iterable[bytes]:
+        environ["gunicorn.socket"].settimeout(seconds)
+        return app(environ, start_response)
+
+    return limited
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket that has its address, and does not listen yet."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise PlatformError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+    return listener
+
+
+def _share_cores(workers: int) -> None:
+    """Keep `workers` processes from starting more BLAS threads than there are cores."""
+    if not any(name in os.environ for name in _BLAS):
+        os.environ.update(dict.fromkeys(_BLAS, str(max(1, usable_cores() // workers))))
+
+
+def _level_name(level: int) -> str:
+    """The name gunicorn has for a level of logging."""
+    names = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warning", logging.ERROR: "error"}
+    return next((name for limit, name in names.items() if level <= limit), "critical")
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End the process while it has no requests yet."""
+    del number, frame
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
