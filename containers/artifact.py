@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, Final
+from typing import Final
 
 from ..errors import ArtifactError
 from .files import atomic
@@ -74,7 +74,7 @@ def unpack(path: Path, folder: Path) -> None:
     if not path.is_file():
         raise ArtifactError(f"{path} {'is no file' if path.exists() else 'does not exist'}")
     try:
-        with gzip.open(path) as stream, tarfile.open(fileobj=_Guarded(stream), mode="r:") as archive:
+        with gzip.open(path) as stream, tarfile.TarFile(fileobj=_Guarded(stream)) as archive:
             _extract(archive, path, folder)
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise ArtifactError(f"{path} is no tar.gz archive, or a damaged one: {error}") from error
@@ -112,7 +112,9 @@ def _place(member: tarfile.TarInfo, path: Path) -> PurePosixPath:
 class _Guarded(io.RawIOBase):
     """A stream that refuses to be read in large pieces."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    name = None  # tarfile asks
+
+    def __init__(self, stream: gzip.GzipFile) -> None:
         self._stream = stream
 
     def read(self, size: int = -1, /) -> bytes:

@@ -72,7 +72,8 @@ class Feeder(threading.Thread):
     def stop(self) -> None:
         """End soon, wherever the feeder is; returns when it has ended."""
         self._stopping.set()
-        self.join(timeout=10 * _STEP)
+        if self.is_alive():
+            self.join(timeout=10 * _STEP)
 
     def _path(self, number: int) -> Path:
         return self._base.with_name(f"{self._base.name}_{number}")

@@ -13,7 +13,7 @@ from typing import Final
 
 from .files import size_text
 
-__all__ = ["Log", "Progress", "Terminal", "bar", "smart", "table"]
+__all__ = ["Log", "Progress", "Terminal", "bar", "shorten", "smart", "table"]
 
 _PROGRESS: Final = re.compile(rb"#progress_metric: host=\S+, completed ([0-9.]+) % ")
 _QUALITY: Final = re.compile(rb"#quality_metric: host=\S+, (?:epoch=\d+, )?(\S+ \S+) <(?:loss|score)>=(\S+)")
@@ -50,6 +50,17 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(word) for word in column) for column in zip(*rows, strict=True)]
     lines = ("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
+
+
+def shorten(line: str, width: int) -> str:
+    """A line that fits on a terminal.
+
+    Examples
+    --------
+    >>> shorten("a rather long line", 8)
+    'a rathe…'
+    """
+    return line if len(line) <= width else line[: width - 1] + "…"
 
 
 class Progress:
@@ -106,9 +117,9 @@ class Log:
         if not line:
             return
         self.tail.append(line)
-        if found := _PROGRESS.match(line):
+        if found := _PROGRESS.search(line):
             self.completed = float(found[1]) / 100
-        elif found := _QUALITY.match(line):
+        elif found := _QUALITY.search(line):
             self.quality[found[1].decode()] = found[2].decode()
         self.show(line)
 

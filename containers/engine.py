@@ -84,8 +84,12 @@ class Child:
 
     @contextmanager
     def forwarding(self) -> Iterator[None]:
-        """Pass SIGINT and SIGTERM on to the child, as SIGTERM; at the second one it is killed."""
-        before = {number: signal.signal(number, self._forward) for number in (signal.SIGINT, signal.SIGTERM)}
+        """Pass SIGINT and SIGTERM on to the child, as SIGTERM; at the second one it is killed.
+
+        One that whoever started us wants ignored, as a shell does for what runs in the background, stays ignored.
+        """
+        heard = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+        before = {number: signal.signal(number, self._forward) for number in heard}
         try:
             yield
         finally:
@@ -104,12 +108,12 @@ class Child:
             *whole, rest = (rest + chunk).split(b"\n") if chunk else (rest,)
             for line in whole:
                 yield line + b"\n"
-            if chunk == b"" or (ended_at and time.monotonic() > ended_at + _DRAIN):
+            if chunk == b"" or (chunk is None and ended_at and time.monotonic() > ended_at + _DRAIN):
                 break
             self._enforce()
+            ended_at = ended_at or (None if self.running else time.monotonic())
             if chunk is None:
                 yield b""
-                ended_at = ended_at or (None if self.running else time.monotonic())
         if rest:
             yield rest + b"\n"
         self._reap()

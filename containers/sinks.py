@@ -1,0 +1,144 @@
+"""Where converted rows go: one file or several, of one of the formats that can be written."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+from typing import BinaryIO, Final, cast
+
+from ..errors import DataError, UsageError
+from ..recordio.batch import CSR, Batch
+from ..recordio.csv import write_csv
+from ..recordio.libsvm import write_libsvm
+from ..recordio.npy import npy_writer, npz_writer
+from ..recordio.writer import write_batch
+from .files import output
+
+__all__ = ["Target"]
+
+_DENSE: Final = ("csv", "npy")
+_WHOLE: Final = ("npy", "npz")  # written with their numbers of rows, so neither streamed nor compressed
+_SHARE: Final = 100  # rows that go to one shard before the next one's turn
+_CELLS: Final = 1 << 20  # numbers of a dense array that sparse rows are laid into at once
+
+Add = Callable[[Batch], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A file to write, or several.
+
+    Parameters
+    ----------
+    out
+        Its path, ``-`` for standard output; with the suffix ``.gz`` it is compressed.
+    format
+        One of csv, libsvm, npy, npz, recordio.
+    shards
+        Number of files. Rows are dealt to them a hundred at a time, so that they are about equal and the input
+        need not be counted first.
+    dtype
+        Of the numbers.
+    sparse
+        Whether only values that are not zero are written; None leaves rows as they are.
+    first_index
+        Number of the first column in libsvm.
+    """
+
+    out: str
+    format: str
+    shards: int = 1
+    dtype: str = "float32"
+    sparse: bool | None = None
+    first_index: int = 1
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files."""
+        if self.shards == 1:
+            return [] if self.out == "-" else [Path(self.out)]
+        path = Path(self.out)
+        end = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
+        stem = path.name.removesuffix(end)
+        return [path.with_name(f"{stem}-{i:05d}-of-{self.shards:05d}{end}") for i in range(self.shards)]
+
+    def write(self, batches: Iterable[Batch]) -> int:
+        """Write all rows, give their number; no file appears before all are complete.
+
+        Raises
+        ------
+        UsageError
+            When the format has no such form.
+        DataError
+            When there is no row, or the format has no place for what a row has.
+        """
+        self._check()
+        rows = 0
+        with ExitStack() as stack:
+            names = [str(path) for path in self.paths] or [self.out]
+            adds = [stack.enter_context(self._open(name)) for name in names]
+            turns = cycle(adds)
+            for batch in batches:
+                for part in self._parts(batch):
+                    next(turns)(part)
+                rows += len(batch)
+            if not rows:
+                raise DataError("there are no rows")
+        return rows
+
+    def _check(self) -> None:
+        if self.sparse and self.format in _DENSE:
+            raise UsageError(f"{self.format} has no sparse form: write recordio, libsvm or npz")
+        if self.sparse is False and self.format == "libsvm":
+            raise UsageError("libsvm has no dense form: write recordio, csv, npy or npz")
+        if self.out == "-" and (self.shards > 1 or self.format in _WHOLE):
+            raise UsageError(f"{'several files' if self.shards > 1 else self.format} cannot go to standard output")
+        if self.out.endswith(".gz") and self.format in _WHOLE:
+            raise UsageError(f"{self.format} is not compressed as a whole: leave off .gz")
+
+    def _parts(self, batch: Batch) -> Iterator[Batch]:
+        """Rows in the wanted form, in pieces of a size that memory holds and shards share."""
+        if batch.weights is not None and self.format != "libsvm":
+            raise DataError(f"{self.format} has no place for the weights of rows: write libsvm")
+        batch = batch.astype(self.dtype)  # type: ignore[arg-type]  # a dtype's name is one
+        dense = self.format in _DENSE or self.sparse is False
+        step = len(batch)
+        if dense and isinstance(batch.features, CSR):
+            step = max(1, _CELLS // max(1, batch.width))
+        if self.shards > 1:
+            step = min(step, _SHARE)
+        for start in range(0, len(batch), max(1, step)):
+            part = batch[start : start + step]
+            if dense:
+                yield Batch(part.dense(), part.labels, ids=part.ids)
+            elif self.sparse and not isinstance(part.features, CSR):
+                yield Batch(CSR.from_dense(part.features), part.labels, ids=part.ids)
+            else:
+                yield part
+
+    @contextmanager
+    def _open(self, name: str) -> Iterator[Add]:
+        with output(name) as stream:
+            if self.format == "npy":
+                with npy_writer(stream) as add:
+                    yield add
+            elif self.format == "npz":
+                with npz_writer(stream, Path(name).absolute().parent) as add:
+                    yield add
+            elif name.endswith(".gz"):
+                with gzip.GzipFile("", "wb", fileobj=stream, mtime=0) as zipped:
+                    yield self._writer(cast("BinaryIO", zipped))
+            else:
+                yield self._writer(stream)
+
+    def _writer(self, stream: BinaryIO) -> Add:
+        if self.format == "csv":
+            return lambda batch: write_csv(stream, [batch])
+        if self.format == "libsvm":
+            return lambda batch: write_libsvm(stream, [batch], first_index=self.first_index)
+        return partial(write_batch, stream)

@@ -1,0 +1,235 @@
+"""The ``clary`` command: what can be typed, and which function does it.
+
+Whatever a command needs is imported when it runs, so that ``clary --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, NoReturn
+
+from . import __version__
+from .errors import ClaryError, PlatformError, UsageError, UserError
+
+__all__ = ["main", "parser"]
+
+FORMATS: Final = ("csv", "jsonlines", "libsvm", "npy", "npz", "recordio")
+"""What `convert` and its kin can be told."""
+
+_USERS_FILES: Final = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command line, by default that of the process, and return the exit code."""
+    words = sys.argv[1:] if words is None else list(words)
+    if words == ["train"]:
+        from .train.job import main as job
+
+        return job()
+    if words == ["serve"]:
+        from .serve.workers import main as server
+
+        return server()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
+            signal.signal(number, _leave)
+    try:
+        return _run(words)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # Python would say so once more when it flushes standard output at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except ClaryError as error:
+        print(f"clary: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"clary: {error.filename}: {error.strerror}" if error.filename else f"clary: {error}", file=sys.stderr)
+        return (UserError if isinstance(error, _USERS_FILES) else PlatformError).exit_code
+
+
+def _run(words: Sequence[str]) -> int:
+    arguments = vars(parser().parse_args(words))
+    if not arguments:
+        parser().print_help()
+        return 0
+    module, function = arguments.pop("run")
+    run = getattr(importlib.import_module(f"{__package__}.containers.{module}"), function)
+    code: int = run(**arguments) or 0
+    sys.stdout.flush()
+    return code
+
+
+def _leave(number: int, _frame: FrameType | None) -> NoReturn:
+    """End by way of every ``finally``, so that no process and no temporary file is left behind."""
+    raise SystemExit(128 + number)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, like every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Everything that can be typed."""
+    top = _Parser(prog="clary", description="Amazon SageMaker's built-in algorithms, on this machine.")
+    top.add_argument("--version", action="version", version=f"clary {__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", parser_class=_Parser)
+    for add in (
+        _add_train,
+        _add_serve,
+        _add_predict,
+        _add_inspect,
+        _add_algorithms,
+        _add_convert,
+        _add_head,
+        _add_datasets,
+    ):
+        add(commands)
+    return top
+
+
+def _command(commands: Any, name: str, module: str, text: str, more: str = "") -> argparse.ArgumentParser:
+    """A command that calls the function of its name in a module of `clary.containers`, with the flags by keyword."""
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text} {more}".strip())
+    command.set_defaults(run=(module, name))
+    return command
+
+
+def _add_train(commands: Any) -> None:
+    text = "Train a model as a SageMaker training job would."
+    more = "Without any further word: be that job, in a container."
+    add = _command(commands, "train", "train", text, more).add_argument
+    add("algorithm", metavar="ALGORITHM", help="see: clary algorithms")
+    add("--train", dest="train_path", type=Path, metavar="PATH", help="file or directory for the channel train")
+    add("--test", dest="test_path", type=Path, metavar="PATH", help="file or directory for the channel test")
+    add(
+        "--channel",
+        dest="channels",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="any other channel; may be repeated",
+    )
+    add(
+        "-p",
+        "--param",
+        dest="params",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="hyperparameters; may be repeated",
+    )
+    add("--mode", choices=("file", "pipe"), default="file", help="how the job gets its data (default: %(default)s)")
+    add("--content-type", metavar="T", help="of the data (default: by the suffix of the files)")
+    add("--out", type=Path, default=Path("model.tar.gz"), metavar="FILE", help="the artifact (default: %(default)s)")
+    add("--root", type=Path, metavar="DIR", help="build the /opt/ml tree here and keep it (default: a temporary one)")
+    add("--logs", action="store_true", help="show the job's log on a terminal too")
+
+
+def _add_serve(commands: Any) -> None:
+    text = "Serve a model over HTTP as a SageMaker endpoint would."
+    more = "Without any further word: be that endpoint, in a container."
+    add = _command(commands, "serve", "endpoint", text, more).add_argument
+    add("model", type=Path, metavar="MODEL", help="model.tar.gz or a model directory")
+    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    add("--port", type=_port, default=8080, help="port to listen on, 0 for any free one (default: %(default)s)")
+    add("--workers", type=_positive, metavar="N", help="number of processes (default: one for each core)")
+    add("--root", type=Path, metavar="DIR", help="build the /opt/ml tree here and keep it (default: a temporary one)")
+
+
+def _add_predict(commands: Any) -> None:
+    add = _command(commands, "predict", "predict", "Predict every row of a data file.").add_argument
+    add("model", type=Path, metavar="MODEL", help="model.tar.gz or a model directory")
+    add("data", metavar="DATA", help="file with the rows, - for standard input")
+    add("--accept", default="application/jsonlines", metavar="T", help="of the answers (default: %(default)s)")
+    add("--content-type", metavar="T", help="of the data (default: by its suffix)")
+    add("--out", default="-", metavar="FILE", help="where the answers go (default: standard output)")
+
+
+def _add_inspect(commands: Any) -> None:
+    add = _command(commands, "inspect", "inspect", "Show what is in a model.").add_argument
+    add("model", type=Path, metavar="MODEL", help="model.tar.gz or a model directory")
+    add("--json", action="store_true", dest="as_json", help="as JSON, also on a terminal")
+
+
+def _add_algorithms(commands: Any) -> None:
+    add = _command(commands, "algorithms", "catalogue", "List the algorithms, or one's hyperparameters.").add_argument
+    add("name", nargs="?", metavar="NAME", help="show the hyperparameters of this one")
+    add("--json", action="store_true", dest="as_json", help="in the form of a CreateAlgorithm request")
+
+
+def _add_convert(commands: Any) -> None:
+    text = "Convert data between formats, by the files' suffixes."
+    more = "Labels are the first columns of csv and npy files, and known from the file in all other formats."
+    command = _command(commands, "convert", "convert", text, more)
+    add = command.add_argument
+    add("source", metavar="IN", help="file or FIFO to read, - for standard input")
+    add("out", metavar="OUT", help="file to write, - for standard output")
+    add("--from", dest="source_format", choices=FORMATS, metavar="F", help=f"format of IN: {', '.join(FORMATS)}")
+    add("--label-size", type=_natural, default=0, metavar="N", help="label columns in csv and npy (default: 0)")
+    add("--features", type=_positive, metavar="N", help="columns of libsvm rows (default: found in a first pass)")
+    add("--first-index", type=int, choices=(0, 1), default=1, help="of libsvm columns (default: %(default)s)")
+    _add_output(command)
+
+
+def _add_output(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    choices = tuple(name for name in FORMATS if name != "jsonlines")
+    add("--to", dest="out_format", choices=choices, metavar="F", help="format to write")
+    add("--shards", type=_positive, default=1, metavar="N", help="write N files, NAME-00000-of-0000N.SUFFIX and so on")
+    add("--dtype", choices=("float32", "float64"), default="float32", help="of the numbers (default: %(default)s)")
+    add(
+        "--sparse",
+        action=argparse.BooleanOptionalAction,
+        help="write only the values that are not zero, or all (default: as they come)",
+    )
+
+
+def _add_head(commands: Any) -> None:
+    add = _command(commands, "head", "head", "Show the first rows of a data file, whatever its format.").add_argument
+    add("source", metavar="FILE", help="file to read, - for standard input")
+    add("-n", type=_natural, default=5, dest="count", metavar="N", help="number of rows (default: %(default)s)")
+    add("--from", dest="source_format", choices=FORMATS, metavar="F", help=f"format of FILE: {', '.join(FORMATS)}")
+
+
+def _add_datasets(commands: Any) -> None:
+    text = "Write a real data set that scikit-learn brings along; list them without NAME."
+    command = _command(commands, "datasets", "datasets", text)
+    command.add_argument("name", nargs="?", metavar="NAME", help="data set to write")
+    command.add_argument("--out", metavar="FILE", help="file to write, - for standard output (default: NAME.rec)")
+    _add_output(command)
+
+
+def _natural(text: str) -> int:
+    return _whole(text, 0)
+
+
+def _positive(text: str) -> int:
+    return _whole(text, 1)
+
+
+def _port(text: str) -> int:
+    return _whole(text, 0, 65535)
+
+
+def _whole(text: str, low: int, high: int | None = None) -> int:
+    if not text.isdecimal() or int(text) < low or (high is not None and int(text) > high):
+        limits = f"of at least {low}" if high is None else f"from {low} to {high}"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {limits}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""Model archives, honest ones and others."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+
+from clary.containers import artifact
+from clary.containers.artifact import open_model, pack
+from clary.errors import ArtifactError
+
+
+def archive(path: Path, *members: tarfile.TarInfo, content: bytes = b"") -> Path:
+    """A tar.gz with these members; regular ones get `content`."""
+    with tarfile.open(path, "w:gz") as out:
+        for member in members:
+            member.size = len(content) if member.isreg() else 0
+            out.addfile(member, io.BytesIO(content))
+    return path
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    """A member of an archive."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, link
+    return info
+
+
+def test_what_was_packed_is_found_again(tmp_path: Path) -> None:
+    """Files in sub-folders come back, with members at the root of the archive."""
+    (tmp_path / "model/sub").mkdir(parents=True)
+    (tmp_path / "model/a").write_bytes(b"1")
+    (tmp_path / "model/sub/b").write_bytes(b"2")
+    pack(tmp_path / "model", tmp_path / "out.tar.gz")
+
+    with open_model(tmp_path / "out.tar.gz") as folder:
+        assert (folder / "a").read_bytes() + (folder / "sub/b").read_bytes() == b"12"
+    assert not folder.exists()
+
+
+def test_the_same_files_make_the_same_bytes(tmp_path: Path) -> None:
+    """Neither the clock nor who packs shows in an archive."""
+    (tmp_path / "model").mkdir()
+    for name in ("first", "second"):
+        (tmp_path / "model/a").write_bytes(b"1")
+        os.utime(tmp_path / "model/a", (time.time() - len(name), len(name)))
+        pack(tmp_path / "model", tmp_path / name)
+
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+
+
+def test_a_directory_is_a_model_as_it_is(tmp_path: Path) -> None:
+    """Nothing is copied where nothing is packed."""
+    with open_model(tmp_path) as folder:
+        assert folder == tmp_path
+
+
+@pytest.mark.parametrize(
+    "evil",
+    [
+        member("../out"),
+        member("/tmp/clary-was-here"),  # noqa: S108
+        member("a/../../out"),
+        member("link", tarfile.SYMTYPE, "/etc/passwd"),
+        member("hard", tarfile.LNKTYPE, "model"),
+        member("device", tarfile.CHRTYPE),
+        member("fifo", tarfile.FIFOTYPE),
+    ],
+    ids=lambda info: info.name,
+)
+def test_members_that_lead_out_or_are_no_files_are_refused(tmp_path: Path, evil: tarfile.TarInfo) -> None:
+    """A stranger's archive writes nothing but regular files in its own folder."""
+    path = archive(tmp_path / "evil.tar.gz", evil)
+    with pytest.raises(ArtifactError, match=r"which (leads out|is neither)"), open_model(path):
+        pass
+
+    assert [path.name for path in tmp_path.iterdir()] == ["evil.tar.gz"]
+
+
+def test_size_and_number_of_members_have_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An archive that unpacks to too much is refused before the disk is full."""
+    monkeypatch.setattr(artifact, "MAX_BYTES", 1 << 20)
+    path = archive(tmp_path / "bomb.tar.gz", member("zeros"), content=bytes(2 << 20))
+    assert path.stat().st_size < 10_000
+    with pytest.raises(ArtifactError, match="too large"), open_model(path):
+        pass
+
+
+def test_a_name_of_a_gigabyte_is_not_read(tmp_path: Path) -> None:
+    """A header that claims to be huge is refused before memory is taken for it."""
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 1 << 30
+    path = tmp_path / "name.tar.gz"
+    path.write_bytes(gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + bytes(10 << 20)))
+    with pytest.raises(ArtifactError, match="a header of 1073741824 bytes"), open_model(path):
+        pass
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", gzip.compress(b"no archive")])
+def test_what_is_no_archive_gets_a_sentence(tmp_path: Path, content: bytes) -> None:
+    """Whatever the library raises, the user reads that it is no tar.gz."""
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"is no tar\.gz archive"), open_model(tmp_path / "x"):
+        pass
+
+
+def test_a_cut_archive_is_refused(tmp_path: Path) -> None:
+    """Half a download is no model."""
+    path = archive(tmp_path / "x", member("a"), content=os.urandom(100_000))
+    path.write_bytes(path.read_bytes()[:50_000])
+    with pytest.raises(ArtifactError, match="damaged"), open_model(path):
+        pass
