@@ -5,8 +5,15 @@ Everything happens in this very process or one that takes its place, so signals 
 
 from __future__ import annotations
 
-import os
+import signal
 import sys
+
+if __name__ == "__main__":
+    # Process 1 of a container passes over a SIGTERM that it has no handler for. Until the job or the server has its
+    # own there is nothing to save.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
+import os
 from collections.abc import Sequence
 from typing import Final
 

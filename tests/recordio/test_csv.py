@@ -239,9 +239,10 @@ def test_write_refuses_weights() -> None:
 
 
 def test_format_keeps_types() -> None:
-    """Integers stay integers, float64 gets the digits it needs, float32 nine at most."""
+    """Integers stay integers, float64 gets the digits it needs, float32 as many as its column needs, nine at most."""
     columns = [np.array([1 << 60]), np.array([0.1]), np.array([[0.1, 2]], np.float32), np.array([True])]
-    assert format_csv(columns) == b"1152921504606846976,0.1,0.100000001,2,1\n"
+    assert format_csv(columns) == b"1152921504606846976,0.1,0.1,2,1\n"
+    assert format_csv([np.array([0.1, 1 / 3], np.float32)]) == b"0.1\n0.33333334\n"
 
 
 def test_format_of_no_rows() -> None:
