@@ -95,7 +95,7 @@ def _csr(block: Array, tensors: wire.Tensors, run: slice) -> CSR:
     if len(outside):
         row = int(np.searchsorted(indptr, outside[0], side="right")) - 1
         raise RowError(row, f"the sparse features have a key of {keys[outside[0]]} in a row of {width} columns")
-    return CSR(indptr, keys.astype(np.int64), values, (len(key_counts), width))
+    return CSR(indptr, keys.view(np.int64), values, (len(key_counts), width))
 
 
 def _values(block: Array, tensors: wire.Tensors, run: slice) -> tuple[Array, Array]:
@@ -129,5 +129,9 @@ def _varints(block: Array, at: Array, size: Array) -> tuple[Array, Array]:
 
 def _join(block: Array, at: Array, size: Array) -> bytes:
     """Pieces of a block, back to back."""
+    length = int(size[0])
+    if length and (size == length).all():  # a window of this length at every byte, of which some are taken
+        windows = np.ndarray((len(block) - length + 1,), np.dtype((np.void, length)), block, 0, (1,))
+        return windows[at].tobytes()
     view: Any = block.data
     return b"".join([view[start:end] for start, end in zip(at.tolist(), (at + size).tolist(), strict=True)])

@@ -109,6 +109,7 @@ class _Decoder:
         self.width: int | None = None
         self.label_width: int | None = None
         self.template: Template | None = None
+        self.regular = True  # whether records may have one template, as far as the last ones tell
 
     def batches(self) -> Iterator[Batch]:
         used = 0
@@ -178,7 +179,7 @@ class _Decoder:
         """Number of records at the front that have one template, made anew where the last one does not fit."""
         for fresh in (False, True):
             if fresh:
-                self.template = Template.of(self.block, self.size)
+                self.template = Template.of(self.block, self.size) if self.regular else None
             if self.template is None:
                 continue
             rows = self.template.matching(self.block, self.size)
@@ -193,6 +194,7 @@ class _Decoder:
         layout = wire.parse(self.block, starts, lengths)
         ends = starts + ((lengths + 3) & ~3)
         borders = ragged.borders(layout)
+        self.regular = not (layout.known[-1] and layout.features.keys_size[-1])
         for low, high in itertools.pairwise(borders):
             if layout.known[low]:
                 yield from self._decode_run(layout, slice(low, high), ends)
@@ -204,11 +206,12 @@ class _Decoder:
     def _decode_run(self, layout: wire.Layout, run: slice, ends: Array) -> Iterator[tuple[Batch, int]]:
         """Records of one layout; those before a wrong one come out before it is told."""
         try:
-            yield ragged.batch(self.block, layout, run), int(ends[run.stop - 1])
+            batch = ragged.batch(self.block, layout, run)
         except ragged.RowError as error:
             if error.row:
                 yield from self._decode_run(layout, slice(run.start, run.start + error.row), ends)
             raise CorruptRecordError(error.reason, record=self.record, offset=self.offset) from error
+        yield batch, int(ends[run.stop - 1])
 
     def _decode_one(self, parts: tuple[bytes, ...]) -> Batch:
         """The next record, through the protobuf library."""

@@ -127,6 +127,6 @@ def _ids(record: Record) -> tuple[tuple[str, str]] | None:
 
 def _tensor(value: Value, what: str) -> tuple[Any, np.dtype[Any]]:
     name = value.WhichOneof("value")
-    if name not in _TENSORS:
+    if name is None or name not in _TENSORS:
         raise DataError(f"the {what} hold {'bytes' if name else 'nothing'}: expected numbers")
     return getattr(value, name), _TENSORS[name]

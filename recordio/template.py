@@ -1,7 +1,7 @@
 """Dense records of one size: the first is a template, the others are compared with it.
 
 Records of the same columns differ only in the bytes of their numbers. So all other bytes of a block, about fifty a
-record, are compared with those of the first record, column by column; where they agree the numbers stand at a
+record, are gathered and compared with those of the first record, repeated; where they agree the numbers stand at a
 constant stride and no record is looked at by itself.
 """
 
@@ -51,14 +51,11 @@ class Template:
         self.stride = len(record)
         self.features = features
         self.label = label
-        fixed = np.full(self.stride, 0xFF, np.uint8)
-        fixed[HEADER.size + length :] = 0  # padding may hold anything
-        for item in (features, label):
-            if item is not None:
-                fixed[item.at : item.at + item.count * item.dtype.itemsize] = 0
-        masks = fixed.view("<u4")
-        words = record.view("<u4") & masks
-        self.checks = [(int(j), masks[j], words[j]) for j in np.flatnonzero(masks)]
+        self.repeated: dict[int, list[bytes]] = {}
+        numbers = [item for item in (features, label) if item is not None]
+        starts = [0, *(item.at + item.count * item.dtype.itemsize for item in numbers)]
+        ends = [*(item.at for item in numbers), HEADER.size + length]  # padding may hold anything
+        self.runs = [(at, record[at:end].tobytes()) for at, end in zip(starts, ends, strict=True) if end > at]
 
     @classmethod
     def of(cls, block: Array, size: int) -> Template | None:
@@ -80,13 +77,21 @@ class Template:
 
     def matching(self, block: Array, size: int) -> int:
         """How many records at the beginning of a block are like the template."""
-        rows = size // self.stride
-        words = block[: rows * self.stride].view("<u4").reshape(rows, self.stride // 4)
-        alike = np.ones(rows, bool)
-        for column, mask, word in self.checks:
-            seen = words[:, column]
-            alike &= (seen == word) if mask == 0xFFFFFFFF else ((seen & mask) == word)
-        return rows if alike.all() else int(alike.argmin())
+        rows = alike = size // self.stride
+        for (at, run), expected in zip(self.runs, self._repeat(rows), strict=True):
+            seen = np.ndarray((rows,), np.dtype((np.void, len(run))), block, at, (self.stride,)).tobytes()
+            if seen != expected:
+                same = np.frombuffer(seen, np.uint8) == np.frombuffer(expected, np.uint8)
+                alike = min(alike, int(same.argmin()) // len(run))
+        return alike
+
+    def _repeat(self, rows: int) -> list[bytes]:
+        """The fixed bytes of so many records; the blocks of a stream hold one or the other of two numbers."""
+        if rows not in self.repeated:
+            if len(self.repeated) > 2:
+                self.repeated.clear()
+            self.repeated[rows] = [run * rows for _, run in self.runs]
+        return self.repeated[rows]
 
     def batch(self, block: Array, rows: int) -> Batch:
         """The first records of a block, as views of it."""
