@@ -33,7 +33,8 @@ def line_blocks(stream: BinaryIO, block_bytes: int = 1 << 20) -> Iterator[tuple[
 
     Examples
     --------
-    >>> list(line_blocks(BytesIO(b"one\ntwo\nthree"), block_bytes=9))
+    >>> import io
+    >>> list(line_blocks(io.BytesIO(b"one\ntwo\nthree"), block_bytes=9))
     [(1, b'one\ntwo\n'), (3, b'three\n')]
     """
     line = 1
