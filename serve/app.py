@@ -105,7 +105,7 @@ class _Endpoint:
         media = self._content_type()
         body = _read_body(self._settings.max_payload)
         if not body:
-            return Response(status=204)
+            return Response(status=204, content_type="text/plain; charset=utf-8")
         answer = choose(request.headers.get("Accept", ""), self._offers)
         batch = decode_body(body, media)
         if format_of(media).name == "libsvm":

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ BLOCK = re.compile(r"^(<!-- docker -->\n)?```(bash|python)\n(.*?)^```$", re.MULT
 LIMIT = 120
 
 
-def blocks(docker: bool) -> Iterator[object]:
+def blocks(docker: bool) -> Iterator[Any]:
     """Each page that has blocks of the kind, with all of them in order."""
     for page in PAGES:
         found = [(kind, code) for mark, kind, code in BLOCK.findall(page.read_text()) if bool(mark) == docker]
@@ -60,7 +61,7 @@ def run(found: list[tuple[str, str]], folder: Path) -> None:
         assert process.returncode == 0, f"{code}\n{output}"
 
 
-@pytest.mark.parametrize("found", blocks(docker=False))
+@pytest.mark.parametrize("found", list(blocks(docker=False)))
 def test_code_blocks_run(found: list[tuple[str, str]], tmp_path: Path) -> None:
     """Every shell and Python block of README and docs runs without an error."""
     pytest.importorskip("sklearn", reason="clary datasets needs the extra 'data'")
