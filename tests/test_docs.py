@@ -71,6 +71,19 @@ def test_code_blocks_run(found: list[tuple[str, str]], tmp_path: Path) -> None:
     run(found, tmp_path)
 
 
+@pytest.mark.docker
+@pytest.mark.parametrize("found", list(blocks(docker=True)))
+def test_docker_blocks_run(found: list[tuple[str, str]], tmp_path: Path) -> None:
+    """Every shell block that needs Docker runs with the image under test."""
+    pytest.importorskip("sklearn", reason="clary datasets needs the extra 'data'")
+    image = os.environ.get("CLARY_TEST_IMAGE")
+    if image is None:
+        pytest.skip("CLARY_TEST_IMAGE names no image")
+    subprocess.run(["docker", "tag", image, "clary-kmeans"], check=True, timeout=LIMIT)
+
+    run(found, tmp_path)
+
+
 def test_generated_pages_are_fresh() -> None:
     """The pages under docs/reference are what docs/generate.py writes."""
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
