@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..errors import ArtifactError
 from ..recordio.batch import CSR, Array, Batch
 from .params import HyperParameters
 
@@ -179,5 +180,15 @@ class Algorithm:
     artifact: str = "model_algo-1"
 
     def open(self, path: Path) -> Model:
-        """Load the artifact file at `path`."""
-        return self.load(path.read_bytes())
+        """Load the artifact file at `path`.
+
+        Raises
+        ------
+        ArtifactError
+            When it cannot be read, or is none of this algorithm's.
+        """
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
+        return self.load(data)

@@ -7,14 +7,12 @@ Each further epoch is a Lloyd iteration of these k centres over all rows. Distan
 References
 ----------
 .. [1] D. Sculley, "Web-Scale K-Means Clustering", WWW 2010.
-.. [2] D. Arthur, S. Vassilvitskii, "k-means++: The Advantages of Careful Seeding", SODA 2007.
-.. [3] S. Lloyd, "Least Squares Quantization in PCM", IEEE Transactions on Information Theory 28, 1982.
-.. [4] Amazon SageMaker developer guide, "How K-Means Clustering Works" and "K-Means Hyperparameters".
+.. [2] Amazon SageMaker developer guide, "How K-Means Clustering Works" and "K-Means Hyperparameters".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -24,13 +22,24 @@ import numpy as np
 from ..errors import ArtifactError, ChannelError
 from ..recordio.batch import CSR, Array
 from .base import Algorithm, Channel, Metric, Predictions, Report
+from .lloyd import (
+    dense,
+    dense_chunks,
+    exact_distances,
+    group_sums,
+    kmeans_plus_plus,
+    lloyd,
+    nearest_centres,
+    never,
+    recentred,
+    weighted_mean,
+)
 from .ndarray import dump_arrays, load_arrays
 from .params import HyperParameters, hp
 
 __all__ = ["ALGORITHM", "KMeansModel", "KMeansParams", "fit"]
 
 _SEED: Final = 0  # the algorithm has no hyperparameter for it: equal jobs give equal models
-_CHUNK_BYTES: Final = 16 << 20  # of rows made dense, or of distances, at a time
 
 
 class KMeansParams(HyperParameters):
@@ -104,10 +113,11 @@ class KMeansModel:
     def predict(self, features: Array | CSR) -> Predictions:
         """The closest centre of each row of shape (n, d), and the Euclidean distance to it."""
         closest, squared = [], []
-        for rows in dense_chunks(features, len(self.centres)):
-            labels = nearest_centres(rows, self.centres)[0]
+        offset, centres = recentred(self.centres)
+        for rows in dense_chunks(features, len(centres), offset):
+            labels = nearest_centres(rows, centres)[0]
             closest.append(labels.astype(np.float32))
-            squared.append(_exact_distances(rows, self.centres, labels))
+            squared.append(exact_distances(rows, centres, labels))
         columns = {"closest_cluster": np.concatenate(closest), "distance_to_cluster": np.sqrt(np.concatenate(squared))}
         return Predictions("predictions", columns)
 
@@ -148,10 +158,14 @@ def fit(params: KMeansParams, channels: Mapping[str, Channel], report: Report) -
         if state is None:
             state = _stream(params, params.k * factor, train, report)
             continue
-        model = _refine(params, model or shrink(params, report, state), train)
+        if model is None:
+            model = shrink(params, report, state)
+            report.keep(partial(_same, model))
+        model = _refine(params, model, train, report)
         report.keep(partial(_same, model))
     assert state is not None  # noqa: S101  # there is at least one epoch
     model = model or shrink(params, report, state)
+    report.keep(partial(_same, model))
     report.quality("train", "msd", _weighted_msd(state, model.centres))
     if "test" in channels:
         _score(params, model, channels["test"], report)
@@ -166,7 +180,7 @@ def _stream(params: KMeansParams, K: int, train: Channel, report: Report) -> Sta
         if state is None:
             state = _initialise(params, K, batch.features, report)
         decay = 0.5 ** (len(batch) / params.half_life_time_size) if params.half_life_time_size else 1.0
-        state, msd = update(state, batch.features, decay)
+        state, msd = update(state, batch.features, decay, lambda: report.stopping)
         report.keep(partial(shrink, params, report, state))
         seen += len(batch)
         total += msd * len(batch)
@@ -181,16 +195,25 @@ def _stream(params: KMeansParams, K: int, train: Channel, report: Report) -> Sta
     return state
 
 
-def _refine(params: KMeansParams, model: KMeansModel, train: Channel) -> KMeansModel:
+def _refine(params: KMeansParams, model: KMeansModel, train: Channel, report: Report) -> KMeansModel:
     """A further epoch: one Lloyd iteration of the k centres over all rows."""
-    sums, counts = np.zeros(model.centres.shape), np.zeros(len(model.centres))
+    offset, centres = recentred(model.centres)
+    sums, counts = np.zeros(centres.shape), np.zeros(len(centres))
     for batch in train.batches(params.mini_batch_size):
-        for rows in dense_chunks(batch.features, len(counts)):
-            labels = nearest_centres(rows, model.centres)[0]
+        for rows in dense_chunks(batch.features, len(counts), offset):
+            if report.stopping:
+                break  # the channel ends the epoch, and the model of the last one counts
+            labels = nearest_centres(rows, centres)[0]
             sums += group_sums(rows, labels, len(counts))
             counts += np.bincount(labels, minlength=len(counts))
-    means = sums / np.maximum(counts, 1)[:, None]
-    return KMeansModel(np.where(counts[:, None] > 0, means, model.centres).astype(np.float32))
+    return KMeansModel(_means(sums, counts, centres, offset))
+
+
+def _means(sums: Array, counts: Array, centres: Array, offset: Array | None) -> Array:
+    """New centres, float32: the means where there are rows, the old ones elsewhere."""
+    some = counts[:, None] > 0
+    means = np.where(some, np.divide(sums, counts[:, None], out=sums, where=some), centres)
+    return (means if offset is None else means + offset).astype(np.float32)
 
 
 def _same(model: KMeansModel) -> KMeansModel:
@@ -206,18 +229,21 @@ def _initialise(params: KMeansParams, K: int, features: Array | CSR, report: Rep
             f"Effective batch size used to initialize is {rows}"
         )
     if rows < params.k:
-        raise ChannelError(f"the first mini-batch has {rows} rows for k={params.k} clusters: lower k or give more data")
+        remedy = "raise mini_batch_size" if rows == params.mini_batch_size else "lower k or give more data"
+        raise ChannelError(f"the first mini-batch has {rows} rows for k={params.k} clusters: {remedy}")
     rng = np.random.default_rng(_SEED)
     K = min(K, rows)
     if params.init_method == "random":
         chosen = np.sort(rng.choice(rows, K, replace=False))
-        centres = np.concatenate([_dense(features[i : i + 1]) for i in chosen.tolist()])
+        centres = np.concatenate([dense(features[i : i + 1]) for i in chosen.tolist()])
     else:
-        centres = kmeans_plus_plus(_dense(features), np.ones(rows), K, rng)
+        centres = kmeans_plus_plus(dense(features), np.ones(rows), K, rng, lambda: report.stopping)
     return State(centres.astype(np.float32), np.ones(K))
 
 
-def update(state: State, features: Array | CSR, decay: float = 1.0) -> tuple[State, float]:
+def update(
+    state: State, features: Array | CSR, decay: float = 1.0, stopping: Callable[[], bool] = never
+) -> tuple[State, float]:
     """One mini-batch: each centre becomes the mean of the rows it ever had and those it has now.
 
     Parameters
@@ -228,6 +254,8 @@ def update(state: State, features: Array | CSR, decay: float = 1.0) -> tuple[Sta
         Rows of shape (n, d).
     decay
         What the counts so far are multiplied with first.
+    stopping
+        Tells when to leave out the rows that are left.
 
     Returns
     -------
@@ -236,6 +264,11 @@ def update(state: State, features: Array | CSR, decay: float = 1.0) -> tuple[Sta
     msd
         Mean squared distance of the rows to the centres before it.
 
+    Raises
+    ------
+    ChannelError
+        When the squares of the numbers are too large for float32.
+
     Examples
     --------
     >>> state = State(np.array([[0.], [10.]], np.float32), np.ones(2))
@@ -243,19 +276,21 @@ def update(state: State, features: Array | CSR, decay: float = 1.0) -> tuple[Sta
     >>> state.centres.ravel().tolist(), state.counts.tolist(), msd
     ([1.0, 11.0], [3.0, 2.0], 3.0)
     """
-    K = len(state.counts)
-    sums = state.centres * (state.counts * decay)[:, None]  # (K, d) float64
+    offset, centres = recentred(state.centres)
     counts = state.counts * decay  # (K,)
-    squared = 0.0
-    for rows in dense_chunks(features, K):  # (m, d)
-        labels, nearest = nearest_centres(rows, state.centres)
-        sums += group_sums(rows, labels, K)
-        counts = counts + np.bincount(labels, minlength=K)
+    sums = centres * counts[:, None]  # (K, d) float64
+    squared, seen = 0.0, 0
+    for rows in dense_chunks(features, len(counts), offset):  # (m, d)
+        if stopping() and seen:
+            break
+        labels, nearest = nearest_centres(rows, centres)
+        sums += group_sums(rows, labels, len(counts))
+        counts = counts + np.bincount(labels, minlength=len(counts))
         squared += float(nearest.sum(dtype=np.float64))
-    some = counts[:, None] > 0  # a short half-life can leave a centre with no weight
-    means = np.divide(sums, counts[:, None], out=sums, where=some)
-    centres = np.where(some, means, state.centres).astype(np.float32)
-    return State(centres, counts), squared / max(1, len(features))
+        seen += len(rows)
+    if not np.isfinite(squared):
+        raise ChannelError("the numbers of the channel 'train' are too large: their squares overflow float32")
+    return State(_means(sums, counts, centres, offset), counts), squared / max(1, seen)
 
 
 def shrink(params: KMeansParams, report: Report, state: State) -> KMeansModel:
@@ -273,10 +308,11 @@ def _best_of_trials(params: KMeansParams, report: Report, state: State) -> KMean
         if report.stopping and trial:
             break
         if params.local_lloyd_init_method == "kmeans++":
-            start = kmeans_plus_plus(points, weights, params.k, rng)
+            start = kmeans_plus_plus(points, weights, params.k, rng, lambda: report.stopping)
         else:
             start = points[rng.choice(len(points), params.k, replace=False)]
-        centres, msd = lloyd(points, weights, start, params.local_lloyd_max_iter, params.local_lloyd_tol)
+        most, tolerance = params.local_lloyd_max_iter, params.local_lloyd_tol
+        centres, msd = lloyd(points, weights, start, most, tolerance, lambda: report.stopping)
         if msd < least:
             best, least = centres, msd
         report.info(f"local kmeans attempt #{trial}. Current mean square distance {msd:f}")
@@ -284,146 +320,10 @@ def _best_of_trials(params: KMeansParams, report: Report, state: State) -> KMean
     return KMeansModel(best.astype(np.float32))
 
 
-def kmeans_plus_plus(points: Array, weights: Array, k: int, rng: np.random.Generator) -> Array:
-    """Choose k starting centres, each with probability ∝ weight × squared distance to those chosen before.
-
-    Parameters
-    ----------
-    points
-        Shape (n, d), n ≥ k.
-    weights
-        Shape (n,).
-    """
-    squares = np.einsum("ij,ij->i", points, points)  # (n,)
-    chosen = [int(rng.choice(len(points), p=weights / weights.sum()))]
-    nearest = np.full(len(points), np.inf)
-    for _ in range(k - 1):
-        last = chosen[-1]
-        nearest = np.minimum(nearest, squares - 2 * (points @ points[last]) + squares[last])
-        nearest[chosen] = 0
-        mass = np.maximum(nearest, 0) * weights
-        if not mass.sum() > 0:  # fewer than k different points: any of those left
-            mass = np.ones(len(points))
-            mass[chosen] = 0
-        chosen.append(int(rng.choice(len(points), p=mass / mass.sum())))
-    picked: Array = points[chosen]
-    return picked
-
-
-def lloyd(points: Array, weights: Array, centres: Array, most: int, tolerance: float) -> tuple[Array, float]:
-    """Weighted Lloyd iterations.
-
-    Parameters
-    ----------
-    points, weights
-        Shapes (n, d) and (n,).
-    centres
-        Where to start, shape (k, d); a centre that loses all points stays where it is.
-    most
-        Most iterations.
-    tolerance
-        Relative improvement of the loss below which they end.
-
-    Returns
-    -------
-    centres
-        Shape (k, d).
-    msd
-        Weighted mean squared distance to them.
-
-    Examples
-    --------
-    >>> points = np.array([[0.], [1.], [9.]])
-    >>> lloyd(points, np.array([1., 3., 1.]), points[:2], most=10, tolerance=0)
-    (array([[0.75],
-           [9.  ]]), 0.15)
-    """
-    k, before = len(centres), np.inf
-    labels, nearest = nearest_centres(points, centres)
-    for _ in range(most):
-        mass = np.bincount(labels, weights, minlength=k)[:, None]
-        means = group_sums(points, labels, k, weights) / np.maximum(mass, np.finfo(float).tiny)
-        centres = np.where(mass > 0, means, centres)
-        labels, nearest = nearest_centres(points, centres)
-        msd = float(nearest @ weights / weights.sum())
-        if before - msd <= tolerance * msd:
-            break
-        before = msd
-    return centres, _weighted_mean(_exact_distances(points, centres, labels), weights)
-
-
-def group_sums(rows: Array, labels: Array, k: int, weights: Array | None = None) -> Array:
-    """Sum of the rows of each label.
-
-    Rows of one label are gathered and summed by one vector-matrix product; for the sizes here that is several times
-    faster than the product with a one-hot matrix.
-
-    Parameters
-    ----------
-    rows
-        Shape (n, d).
-    labels
-        Integers below k, shape (n,).
-    weights
-        Of the rows, shape (n,); all ones by default.
-
-    Returns
-    -------
-    sums
-        Shape (k, d), of the rows' dtype.
-    """
-    sums = np.zeros((k, rows.shape[1]), rows.dtype)
-    order = labels.argsort(kind="stable")
-    weights = np.ones(len(rows), rows.dtype) if weights is None else weights[order]
-    ends = np.bincount(labels, minlength=k).cumsum()
-    for label in np.flatnonzero(np.diff(ends, prepend=0)).tolist():
-        start, end = (ends[label - 1] if label else 0), ends[label]
-        np.dot(weights[start:end], rows[order[start:end]], out=sums[label])
-    return sums
-
-
-def nearest_centres(rows: Array, centres: Array) -> tuple[Array, Array]:
-    """Closest centre of each row and the squared distance, by one matrix product.
-
-    Parameters
-    ----------
-    rows, centres
-        Shapes (n, d) and (k, d), of one dtype.
-
-    Returns
-    -------
-    labels, squared
-        Both of shape (n,); a distance is exact up to the rounding of the squared norms.
-    """
-    scores = rows @ centres.T  # (n, k)
-    scores *= -2
-    scores += np.einsum("ij,ij->i", centres, centres)
-    labels = scores.argmin(axis=1)
-    squared = np.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
-    squared += np.einsum("ij,ij->i", rows, rows)
-    return labels, np.maximum(squared, 0)
-
-
-def _exact_distances(rows: Array, centres: Array, labels: Array) -> Array:
-    """Squared distance of each row to its centre, from the differences: no cancellation, shape (n,)."""
-    differences = rows - centres[labels]
-    squared: Array = np.einsum("ij,ij->i", differences, differences)
-    return squared
-
-
-def dense_chunks(features: Array | CSR, centres: int) -> Iterator[Array]:
-    """Dense pieces of the rows, bounded in the bytes of rows and of distances to the centres."""
-    row_bytes = 4 * max(centres, int(features.shape[1]) if isinstance(features, CSR) else 1)
-    step = max(1, _CHUNK_BYTES // row_bytes)
-    for start in range(0, len(features), step):
-        rows = features[start : start + step]
-        yield _dense(rows)
-
-
 def _weighted_msd(state: State, centres: Array) -> float:
     """Mean squared distance of the intermediate centres to the final ones, weighted with their counts."""
     points, final = state.centres.astype(np.float64), centres.astype(np.float64)
-    return _weighted_mean(_exact_distances(points, final, nearest_centres(points, final)[0]), state.counts)
+    return weighted_mean(exact_distances(points, final, nearest_centres(points, final)[0]), state.counts)
 
 
 def _score(params: KMeansParams, model: KMeansModel, test: Channel, report: Report) -> None:
@@ -433,19 +333,14 @@ def _score(params: KMeansParams, model: KMeansModel, test: Channel, report: Repo
         distances = model.predict(batch.features).columns["distance_to_cluster"]
         total += float(np.square(distances, dtype=np.float64).sum())
         rows += len(batch)
-    values = {"msd": total / max(1, rows), "ssd": total}
+    if not rows:
+        report.warning("the channel 'test' has no rows: there is nothing to evaluate")
+        return
+    values = {"msd": total / rows, "ssd": total}
     for name in params.eval_metrics:
         report.score("test", name, values[name])
     for name in params.eval_metrics:
         report.quality("test", name, values[name])
-
-
-def _weighted_mean(values: Array, weights: Array) -> float:
-    return float(values @ weights / weights.sum())
-
-
-def _dense(features: Array | CSR) -> Array:
-    return features.toarray() if isinstance(features, CSR) else features
 
 
 ALGORITHM = Algorithm(

@@ -110,7 +110,10 @@ def _load_array(source: _Source) -> Array:
         raise ArtifactError(f"unknown type {flag} of an array")
     dtype = _DTYPES[flag]
     data = source.bytes(math.prod(shape) * dtype.itemsize)
-    return np.frombuffer(data, dtype).reshape(shape)
+    try:
+        return np.frombuffer(data, dtype).reshape(shape)
+    except ValueError as error:  # no values at all, by sizes beyond numpy's
+        raise ArtifactError(f"an array of shape {shape}") from error
 
 
 class _Source:

@@ -78,7 +78,7 @@ class Spec:
         elif self.kind is list:
             text = "a JSON list of " + ", ".join(self.choices)
         limits = [
-            f"{word} {limit:g}"
+            f"{word} {_plain(limit)}"
             for word, limit in (("of at least", self.ge), ("above", self.gt), ("at most", self.le), ("below", self.lt))
             if limit is not None
         ]
@@ -101,7 +101,7 @@ class Spec:
             return None
         try:
             value = _PARSERS[self.kind](plain)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._refusal(text) from error
         self._check(value, text)
         return value
@@ -120,8 +120,19 @@ class Spec:
 
     def _refusal(self, text: str) -> HyperParameterError:
         return HyperParameterError(
-            f"{text!r} is not valid under any of the given schemas: hyperparameter {self.name!r} must be {self.allowed}"
+            f"{_short(text)} is not valid under any of the given schemas: "
+            f"hyperparameter {self.name!r} must be {self.allowed}"
         )
+
+
+def _short(text: str) -> str:
+    """A text in quotes, without its middle where it is long: a failure file has room for 1,024 characters."""
+    return repr(text if len(text) <= 100 else f"{text[:50]}…{text[-40:]}")
+
+
+def _plain(limit: float) -> str:
+    """A limit without an exponent that nobody would type."""
+    return str(int(limit)) if float(limit).is_integer() else f"{limit:g}"
 
 
 def _unquote(text: str) -> str:
@@ -164,13 +175,11 @@ def _parse_float(text: str) -> float:
 
 
 def _parse_list(text: str) -> list[str]:
-    """A JSON list of words; Python's single quotes are read too."""
-    items = json.loads(text.replace("'", '"'))
-    if isinstance(items, str):
-        items = [items]
-    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+    """A JSON list of words; Python's single quotes are read too, and one word is a list of one."""
+    items = json.loads(text.replace("'", '"')) if text.startswith("[") else [text]
+    if not all(isinstance(item, str) for item in items):
         raise ValueError(text)
-    return items
+    return list(dict.fromkeys(items))
 
 
 _PARSERS: dict[type, Callable[[str], Any]] = {
@@ -294,7 +303,7 @@ def _unknown(name: str, specs: Mapping[str, Spec]) -> str:
 
     near = difflib.get_close_matches(name, specs, n=1)
     hint = f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(specs)
-    return f"Additional properties are not allowed ({name!r} was unexpected): {hint}"
+    return f"Additional properties are not allowed ({_short(name)} was unexpected): {hint}"
 
 
 def _supported(spec: Spec) -> dict[str, Any]:
@@ -313,7 +322,7 @@ def _supported(spec: Spec) -> dict[str, Any]:
         entry["Type"] = "FreeText"  # the API has no type for "a number or the word auto"
     elif spec.kind in (int, float) and low is not None and high is not None:
         name = f"{kinds[spec.kind]}ParameterRangeSpecification"
-        entry["Range"] = {name: {"MinValue": f"{low:g}", "MaxValue": f"{high:g}"}}
+        entry["Range"] = {name: {"MinValue": _plain(low), "MaxValue": _plain(high)}}
     elif entry["Type"] == "Categorical":
         values = list(spec.choices) or ["true", "false"]
         entry["Range"] = {"CategoricalParameterRangeSpecification": {"Values": values}}

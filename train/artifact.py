@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import ClaryError, PlatformError
@@ -61,10 +62,10 @@ def write_failure(path: Path, error: ClaryError) -> None:
 
 def _sync_folder(folder: Path) -> None:
     """Make a rename last; some file systems cannot, and need not."""
-    handle = os.open(folder, os.O_RDONLY)
     try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # a folder may be writable and not readable
+        return
+    with suppress(OSError):
         os.fsync(handle)
-    except OSError:
-        pass
-    finally:
-        os.close(handle)
+    os.close(handle)

@@ -11,7 +11,7 @@ import io
 import logging
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -29,7 +29,7 @@ from .stop import Stop
 
 __all__ = ["DataChannel", "find_channels"]
 
-_GZIP_MAGIC: Final = b"\x1f\x8b"
+_GZIP_START: Final = b"\x1f"  # one byte is enough, as no format here begins with it, and a pipe may give no more
 
 _FOREIGN: Final = frozenset(
     {
@@ -62,6 +62,7 @@ def find_channels(job: Job, algorithm: Algorithm, width: int | None, stop: Stop)
         When the first of the algorithm's channels is not there.
     """
     channels = {}
+    _tell_unused(job, algorithm)
     for name in algorithm.channels:
         folder, pipe = job.data_dir / name, job.data_dir / f"{name}_0"
         config = job.channels.get(name)
@@ -70,6 +71,8 @@ def find_channels(job: Job, algorithm: Algorithm, width: int | None, stop: Stop)
         elif is_fifo(pipe) or (config is not None and config.input_mode.lower() == "pipe"):
             source = _Pipes(job.data_dir / name, stop)
         else:
+            if config is not None:
+                logging.getLogger("clary").warning("The channel '%s' is configured, but there is no data of it.", name)
             continue
         channels[name] = DataChannel(name, source, config or ChannelConfig(), algorithm, width, stop)
     required = algorithm.channels[0]
@@ -82,9 +85,24 @@ def find_channels(job: Job, algorithm: Algorithm, width: int | None, stop: Stop)
     return channels
 
 
+def _tell_unused(job: Job, algorithm: Algorithm) -> None:
+    """Warn of channels that the algorithm does not know: the name may be misspelt."""
+    for name in sorted({*_present(job.data_dir), *job.channels} - {*algorithm.channels}):
+        logging.getLogger("clary").warning(
+            "The channel '%s' is not used: %s knows %s.", name, algorithm.title, ", ".join(algorithm.channels)
+        )
+
+
 def _others(data_dir: Path) -> str:
-    names = sorted({re.sub(r"_\d+$", "", path.name) for path in data_dir.glob("*") if path.is_dir() or is_fifo(path)})
+    names = sorted(_present(data_dir))
     return f"; the channels there are {', '.join(names)}" if names else ""
+
+
+def _present(data_dir: Path) -> set[str]:
+    """Names of the channels that there are, whatever they are called."""
+    paths = [path for path in data_dir.glob("*") if not path.name.startswith(".")]
+    folders = {path.name for path in paths if path.is_dir()}
+    return folders | {re.sub(r"_\d+$", "", path.name) for path in paths if is_fifo(path)}
 
 
 class DataChannel:
@@ -107,30 +125,43 @@ class DataChannel:
         self._width = width
         self._requested = config.content_type or _default_type(algorithm)
         self._media = self._checked_media(algorithm)
-        self._wrapped = config.record_wrapper == "RecordIO" and format_of(self._media).name != "recordio"
+        wrapped = config.record_wrapper.lower() == "recordio" and isinstance(source, _Pipes)
+        self._wrapped = wrapped and format_of(self._media).name != "recordio"
+
+    @property
+    def has_no_files(self) -> bool:
+        """Whether this is a directory without any file, as on a host that got no part of a sharded channel."""
+        return isinstance(self._source, _Files) and not self._source.files()
 
     def batches(self, size: int) -> Iterator[Batch]:
         """One pass in batches of `size` float32 rows."""
-        for batch in rebatch(self._parts(), size):
-            self._stop.check()
-            self._check_numbers(batch.features)
-            self.rows += len(batch)
-            self.batches_read += 1
-            yield batch
+        with closing(self._parts()) as parts:
+            before = self.rows
+            for batch in rebatch(parts, size):
+                self._stop.check()
+                self._check_numbers(batch.features, self.rows - before)
+                self.rows += len(batch)
+                self.batches_read += 1
+                yield batch
+        self._stop.check()  # whoever was told to end within the last batch may not have taken all of it
 
-    def _parts(self) -> Iterator[Batch]:
+    def _parts(self) -> Generator[Batch, None, None]:
         """Rows as the decoder gives them."""
         label = ""
         try:
-            for label, stream in self._source.streams(format_of(self._media).name):
-                with closing(stream):
-                    for batch in self._decode(stream):
+            for name, stream in self._source.streams(format_of(self._media).name):
+                label = f"{name}: "
+                with io.BufferedReader(stream, 1 << 16) as peekable:  # closes the stream too
+                    for batch in self._decode(peekable):
+                        self._stop.check()
                         self._check_width(batch)
-                        yield batch.astype(np.float32)
+                        with np.errstate(over="ignore"):  # what is too large becomes inf, and is told as such
+                            rows = batch.astype(np.float32)
+                        yield rows
         except (DataError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise self._unreadable(f"{label}: {error}" if label else str(error)) from error
+            raise self._unreadable(f"{label}{error}") from error
 
-    def _decode(self, stream: io.RawIOBase) -> Iterator[Batch]:
+    def _decode(self, stream: io.BufferedReader[io.RawIOBase]) -> Iterator[Batch]:
         plain = _gunzipped(stream)
         if not self._wrapped:
             yield from decode_stream(plain, self._media, default_label_size=1)
@@ -164,7 +195,7 @@ class DataChannel:
                 f"channel '{self.name}' has {batch.width} features, feature_dim is {self._width}{hint}"
             )
 
-    def _check_numbers(self, features: Array | CSR) -> None:
+    def _check_numbers(self, features: Array | CSR, before: int) -> None:
         values = features.values if isinstance(features, CSR) else features
         with np.errstate(over="ignore", invalid="ignore"):
             if np.isfinite(values.sum(dtype=np.float32)):
@@ -172,7 +203,7 @@ class DataChannel:
         bad = np.argwhere(~np.isfinite(values))
         if not len(bad):
             return  # the sum overflowed
-        row = self.rows + int(
+        row = before + int(
             np.searchsorted(features.indptr, bad[0, 0], "right") - 1 if isinstance(features, CSR) else bad[0, 0]
         )
         if np.isnan(values[tuple(bad[0])]):
@@ -189,12 +220,11 @@ def _default_type(algorithm: Algorithm) -> str:
     return next(row.media_types[0] for row in FORMATS if row.name == algorithm.content_types[0])
 
 
-def _gunzipped(stream: io.RawIOBase) -> BinaryIO:
+def _gunzipped(stream: io.BufferedReader[io.RawIOBase]) -> BinaryIO:
     """The stream, unzipped where it begins like a gzip file."""
-    peekable = io.BufferedReader(stream, 1 << 16)
-    if peekable.peek(2)[:2] == _GZIP_MAGIC:
-        return gzip.GzipFile(fileobj=peekable)  # type: ignore[return-value]
-    return peekable
+    if stream.peek(1)[:1] == _GZIP_START:
+        return gzip.GzipFile(fileobj=stream)  # type: ignore[return-value]
+    return stream
 
 
 class _Files:
@@ -204,9 +234,13 @@ class _Files:
         self.folder = folder
         self._told: set[Path] = set()
 
+    def files(self) -> list[Path]:
+        """All files, data or not."""
+        return [path for path in sorted(self.folder.rglob("*")) if path.is_file()]
+
     def streams(self, format_name: str) -> Iterator[tuple[str, io.RawIOBase]]:
         """Each file's name and its bytes."""
-        files = [path for path in sorted(self.folder.rglob("*")) if path.is_file()]
+        files = self.files()
         mine = [path for path in files if self._belongs(path, format_name)]
         if files and not mine:
             names = ", ".join(str(path.relative_to(self.folder)) for path in files[:5])
@@ -221,7 +255,7 @@ class _Files:
     def _belongs(self, path: Path, format_name: str) -> bool:
         """Whether a file is data; the first time one is not, a warning says so."""
         inner = path.relative_to(self.folder)
-        if any(part.startswith((".", "__")) for part in inner.parts) or path.name == "_SUCCESS":
+        if any(part.startswith((".", "_")) for part in inner.parts):  # as Hadoop and Spark do
             return self._skip(path, inner, "a name that is not for data")
         suffix = Path(path.name.lower().removesuffix(".gz")).suffix
         other = next((row.name for row in FORMATS if suffix in row.suffixes and row.name != format_name), None)

@@ -51,7 +51,12 @@ class Resources:
     @property
     def is_leader(self) -> bool:
         """Whether this host writes the artifact: the first of the sorted hosts does."""
-        return self.current_host == min(self.hosts)
+        return self.current_host == self.leader
+
+    @property
+    def leader(self) -> str:
+        """The host that writes the artifact."""
+        return min(self.hosts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +116,14 @@ def read_job(env: Mapping[str, str] = os.environ) -> Job:
 
 def _read_object(folder: Path, name: str) -> dict[str, Any]:
     """The JSON object in a file, found whatever the case of its name; {} where there is none."""
-    path = next((path for path in sorted(folder.glob("*")) if path.name.lower() == name), None)
-    if path is None:
+    found = [path for path in sorted(folder.glob("*")) if path.name.lower() == name and path.is_file()]
+    if not found:
         return {}
-    text = path.read_text(encoding="utf-8-sig")
-    if not text.strip():
-        return {}
+    path = folder / name if folder / name in found else found[0]
     try:
-        value = json.loads(text)
-    except ValueError as error:
+        text = path.read_text(encoding="utf-8-sig")
+        value = json.loads(text) if text.strip(" \t\r\n\0") else {}
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no JSON: {error}") from error
     if not isinstance(value, dict):
         raise UserError(f"{path} holds a {type(value).__name__}: expected an object")
@@ -134,16 +138,18 @@ def _hyperparameters(given: Mapping[str, Any]) -> dict[str, str]:
 def _channel(entry: Any) -> ChannelConfig:
     if not isinstance(entry, dict):
         return ChannelConfig()
+    texts = {name: value for name, value in entry.items() if isinstance(value, str) and value.strip()}
     return ChannelConfig(
-        content_type=entry.get("ContentType") or None,
-        input_mode=entry.get("TrainingInputMode") or "File",
-        distribution=entry.get("S3DistributionType") or "FullyReplicated",
-        record_wrapper=entry.get("RecordWrapperType") or "None",
+        content_type=texts.get("ContentType"),
+        input_mode=texts.get("TrainingInputMode", "File"),
+        distribution=texts.get("S3DistributionType", "FullyReplicated"),
+        record_wrapper=texts.get("RecordWrapperType", "None"),
     )
 
 
 def _resources(given: Mapping[str, Any]) -> Resources:
+    """The hosts; one that its own list does not name is on its own, as nobody else would write the artifact."""
     hosts = given.get("hosts")
     names = tuple(sorted(str(host) for host in hosts)) if isinstance(hosts, list) and hosts else ()
     current = str(given.get("current_host") or (names[0] if names else _DEFAULT_HOST))
-    return Resources(current, names or (current,))
+    return Resources(current, names if current in names else (current,))

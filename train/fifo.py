@@ -26,6 +26,7 @@ _SET_PIPE_SIZE: Final = 1031  # F_SETPIPE_SZ; the fcntl module has a name for it
 _PIPE_BYTES: Final = 1 << 20  # the most that is allowed without privileges
 _LOOK_AGAIN: Final = 0.02  # seconds
 _DEFAULT_LIMIT: Final = 600.0  # seconds
+_LONGEST: Final = 1e6  # seconds; poll takes no more than 24 days
 
 
 def wait_limit(env: Mapping[str, str] = os.environ) -> float:
@@ -43,7 +44,7 @@ def wait_limit(env: Mapping[str, str] = os.environ) -> float:
         seconds = 0.0
     if not seconds > 0:
         raise UserError(f"CLARY_PIPE_TIMEOUT={text!r}: expected a number of seconds above 0")
-    return seconds
+    return min(seconds, _LONGEST)
 
 
 def is_fifo(path: Path) -> bool:

@@ -7,8 +7,10 @@ is written and the job ends well.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import sys
 import time
 import traceback
 from collections.abc import Mapping
@@ -42,6 +44,8 @@ def main(env: Mapping[str, str] = os.environ) -> int:
     """
     started = time.time()
     logger = logs.setup()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold bytes that are no text
     stop = Stop()
     stop.install()
     failure_file = Path(env.get("SAGEMAKER_BASE_DIR") or "/opt/ml") / "output" / "failure"
@@ -68,6 +72,9 @@ def _run(env: Mapping[str, str], stop: Stop, started: float) -> None:
         report.warning(f"{len(job.resources.hosts)} hosts: each trains on its own data, the first host's model is kept")
     try:
         channels = find_channels(job, chosen, getattr(params, "feature_dim", None), stop)
+        if not job.resources.is_leader and channels[chosen.channels[0]].has_no_files:
+            report.warning("no part of the data is on this host: there is nothing to do")
+            return
         setup = (time.time() - started) * 1000
         model = chosen.fit(params, channels, report)
     except Stopped:
@@ -92,6 +99,7 @@ def _save_snapshot(job: Job, chosen: Algorithm, report: JobReport) -> None:
 def _save(job: Job, chosen: Algorithm, model: Model, report: JobReport) -> None:
     """Write the artifact; hosts share the model directory on a laptop, so only the leader does."""
     if not job.resources.is_leader:
+        report.info(f"the artifact is written by {job.resources.leader}")
         return
     with report.timing("model.serialize.time"):
         write_atomic(job.model_dir / chosen.artifact, model.to_bytes())

@@ -55,4 +55,5 @@ class Stop:
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self.requested = True
         if self._waiting:
+            self._waiting = False  # once: a second signal must not break off what the first has led to
             raise Stopped

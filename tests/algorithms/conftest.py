@@ -1,0 +1,109 @@
+"""Channels and reports in memory: k-means without a job around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from clary.algorithms.base import Channel, Model
+from clary.algorithms.kmeans import ALGORITHM, KMeansModel, KMeansParams
+from clary.recordio.batch import CSR, Array, Batch
+
+
+class Rows:
+    """A channel of rows in memory."""
+
+    def __init__(self, name: str, features: Array | CSR) -> None:
+        self.name = name
+        self.features = features
+        self.rows = 0
+        self.batches_read = 0
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """One pass."""
+        for start in range(0, len(self.features), size):
+            batch = Batch(self.features[start : start + size])
+            self.rows += len(batch)
+            self.batches_read += 1
+            yield batch
+
+
+@dataclass
+class Notes:
+    """A report that keeps what it is told."""
+
+    stopping: bool = False
+    lines: list[str] = field(default_factory=list)
+    qualities: dict[tuple[str, str], float] = field(default_factory=dict)
+    scores: dict[tuple[str, str], float] = field(default_factory=dict)
+    kept: Callable[[], Model] | None = None
+
+    def info(self, text: str) -> None:
+        """Keep a line."""
+        self.lines.append(text)
+
+    warning = info
+
+    def epochs(self, count: int, channel: Channel) -> Iterable[int]:  # noqa: ARG002  # part of the protocol
+        """Numbers of the epochs."""
+        return range(count)
+
+    def quality(self, channel: str, metric: str, value: float, *, epoch: int | None = None) -> None:  # noqa: ARG002
+        """Keep a metric."""
+        self.qualities[channel, metric] = value
+
+    def score(self, channel: str, metric: str, value: float) -> None:
+        """Keep a score."""
+        self.scores[channel, metric] = value
+
+    @contextmanager
+    def timing(self, name: str) -> Iterator[None]:  # noqa: ARG002
+        """Measure nothing."""
+        yield
+
+    def keep(self, model: Callable[[], Model]) -> None:
+        """Keep how to make a model."""
+        self.kept = model
+
+
+@dataclass
+class Fitted:
+    """A model and what its training told."""
+
+    model: KMeansModel
+    notes: Notes
+
+    @property
+    def centres(self) -> list[list[float]]:
+        """The centres, sorted."""
+        return sorted(self.model.centres.tolist())
+
+
+Fit = Callable[..., Fitted]
+
+
+@pytest.fixture
+def fit() -> Fit:
+    """A function that trains k-means: ``fit(train, test=None, **hyperparameters)``."""
+
+    def train(features: Array | CSR, test: Array | CSR | None = None, **given: object) -> Fitted:
+        texts = {"feature_dim": str(features.shape[1]), **{name: str(value) for name, value in given.items()}}
+        channels = {"train": Rows("train", features), **({} if test is None else {"test": Rows("test", test)})}
+        notes = Notes()
+        model = ALGORITHM.fit(KMeansParams.parse(texts), channels, notes)
+        assert isinstance(model, KMeansModel)
+        return Fitted(model, notes)
+
+    return train
+
+
+@pytest.fixture
+def blobs() -> Array:
+    """500 rows around ten points of three dimensions."""
+    rng = np.random.default_rng(1)
+    middles: Array = rng.uniform(-20, 20, (10, 3))
+    return (middles[rng.integers(0, 10, 500)] + rng.normal(size=(500, 3))).astype(np.float32)
