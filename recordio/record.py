@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["parse_record", "to_batch"]
 
-_TENSORS: Final[dict[str | None, np.dtype[Any]]] = {
+_TENSORS: Final[dict[str, np.dtype[Any]]] = {
     "float32_tensor": np.dtype(np.float32),
     "float64_tensor": np.dtype(np.float64),
     "int32_tensor": np.dtype(np.int32),
@@ -126,7 +126,7 @@ def _ids(record: Record) -> tuple[tuple[str, str]] | None:
 
 
 def _tensor(value: Value, what: str) -> tuple[Any, np.dtype[Any]]:
-    name = value.WhichOneof("value")
-    if name is None or name not in _TENSORS:
-        raise DataError(f"the {what} hold {'bytes' if name else 'nothing'}: expected numbers")
+    name = value.WhichOneof("value") or "nothing"
+    if name not in _TENSORS:
+        raise DataError(f"the {what} hold {name}: expected numbers")
     return getattr(value, name), _TENSORS[name]
