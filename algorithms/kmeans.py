@@ -24,14 +24,15 @@ from ..recordio.batch import CSR, Array
 from .base import Algorithm, Channel, Metric, Predictions, Report
 from .lloyd import (
     dense,
-    dense_chunks,
     exact_distances,
     group_sums,
     kmeans_plus_plus,
     lloyd,
     nearest_centres,
     never,
+    pieces,
     recentred,
+    squared_norms,
     weighted_mean,
 )
 from .ndarray import dump_arrays, load_arrays
@@ -114,10 +115,15 @@ class KMeansModel:
         """The closest centre of each row of shape (n, d), and the Euclidean distance to it."""
         closest, squared = [], []
         offset, centres = recentred(self.centres)
-        for rows in dense_chunks(features, len(centres), offset):
-            labels = nearest_centres(rows, centres)[0]
+        norms = squared_norms(centres)  # (k,)
+        for piece in pieces(features, len(centres), offset):
+            part = piece.of(centres)
+            labels = nearest_centres(piece.rows, part, norms)[0]
             closest.append(labels.astype(np.float32))
-            squared.append(exact_distances(rows, centres, labels))
+            elsewhere = (
+                np.maximum(norms - squared_norms(part), 0) if piece.columns is not None else np.zeros_like(norms)
+            )
+            squared.append(exact_distances(piece.rows, part, labels) + elsewhere[labels])
         columns = {"closest_cluster": np.concatenate(closest), "distance_to_cluster": np.sqrt(np.concatenate(squared))}
         return Predictions("predictions", columns)
 
@@ -198,13 +204,14 @@ def _stream(params: KMeansParams, K: int, train: Channel, report: Report) -> Sta
 def _refine(params: KMeansParams, model: KMeansModel, train: Channel, report: Report) -> KMeansModel:
     """A further epoch: one Lloyd iteration of the k centres over all rows."""
     offset, centres = recentred(model.centres)
+    norms = squared_norms(centres)  # (k,)
     sums, counts = np.zeros(centres.shape), np.zeros(len(centres))
     for batch in train.batches(params.mini_batch_size):
-        for rows in dense_chunks(batch.features, len(counts), offset):
+        for piece in pieces(batch.features, len(counts), offset):
             if report.stopping:
                 break  # the channel ends the epoch, and the model of the last one counts
-            labels = nearest_centres(rows, centres)[0]
-            sums += group_sums(rows, labels, len(counts))
+            labels = nearest_centres(piece.rows, piece.of(centres), norms)[0]
+            piece.add(sums, group_sums(piece.rows, labels, len(counts)))
             counts += np.bincount(labels, minlength=len(counts))
     return KMeansModel(_means(sums, counts, centres, offset))
 
@@ -279,15 +286,16 @@ def update(
     offset, centres = recentred(state.centres)
     counts = state.counts * decay  # (K,)
     sums = centres * counts[:, None]  # (K, d) float64
+    norms = squared_norms(centres)  # (K,)
     squared, seen = 0.0, 0
-    for rows in dense_chunks(features, len(counts), offset):  # (m, d)
+    for piece in pieces(features, len(counts), offset):
         if stopping() and seen:
             break
-        labels, nearest = nearest_centres(rows, centres)
-        sums += group_sums(rows, labels, len(counts))
+        labels, nearest = nearest_centres(piece.rows, piece.of(centres), norms)
+        piece.add(sums, group_sums(piece.rows, labels, len(counts)))
         counts = counts + np.bincount(labels, minlength=len(counts))
         squared += float(nearest.sum(dtype=np.float64))
-        seen += len(rows)
+        seen += len(piece.rows)
     if not np.isfinite(squared):
         raise ChannelError("the numbers of the channel 'train' are too large: their squares overflow float32")
     return State(_means(sums, counts, centres, offset), counts), squared / max(1, seen)

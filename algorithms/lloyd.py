@@ -8,23 +8,26 @@ References
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from ..recordio.batch import CSR, Array
 
 __all__ = [
+    "Piece",
     "dense",
-    "dense_chunks",
     "exact_distances",
     "group_sums",
     "kmeans_plus_plus",
     "lloyd",
     "nearest_centres",
     "never",
+    "pieces",
     "recentred",
+    "squared_norms",
     "weighted_mean",
 ]
 
@@ -153,13 +156,21 @@ def group_sums(rows: Array, labels: Array, k: int, weights: Array | None = None)
     return sums
 
 
-def nearest_centres(rows: Array, centres: Array) -> tuple[Array, Array]:
+def squared_norms(rows: Array) -> Array:
+    """Squared distance of each row from zero, shape (n,)."""
+    squares: Array = np.einsum("ij,ij->i", rows, rows)
+    return squares
+
+
+def nearest_centres(rows: Array, centres: Array, norms: Array | None = None) -> tuple[Array, Array]:
     """Closest centre of each row and the squared distance, by one matrix product.
 
     Parameters
     ----------
     rows, centres
         Shapes (n, d) and (k, d), of one dtype.
+    norms
+        Squared norms of the centres, shape (k,), where they have more columns than are given here.
 
     Returns
     -------
@@ -169,10 +180,10 @@ def nearest_centres(rows: Array, centres: Array) -> tuple[Array, Array]:
     with np.errstate(over="ignore", invalid="ignore"):  # the distances tell
         scores = rows @ centres.T  # (n, k)
         scores *= -2
-        scores += np.einsum("ij,ij->i", centres, centres)
+        scores += squared_norms(centres) if norms is None else norms
         labels = scores.argmin(axis=1)
         squared = np.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
-        squared += np.einsum("ij,ij->i", rows, rows)
+        squared += squared_norms(rows)
     return labels, np.maximum(squared, 0)
 
 
@@ -198,14 +209,47 @@ def recentred(centres: Array) -> tuple[Array | None, Array]:
     return offset, centres - offset
 
 
-def dense_chunks(features: Array | CSR, centres: int, offset: Array | None = None) -> Iterator[Array]:
-    """Dense pieces of the rows, seen from `offset`, bounded in the bytes of rows and of distances to the centres."""
+class Piece(NamedTuple):
+    """Some rows made dense, in the columns where any of them has a value."""
+
+    rows: Array  # (m, d), or (m, some)
+    columns: Array | None  # (some,); None for all d
+
+    def of(self, array: Array) -> Array:
+        """These columns of an array of shape (k, d)."""
+        return array if self.columns is None else array[:, self.columns]
+
+    def add(self, sums: Array, part: Array) -> None:
+        """Add to these columns of an array of shape (k, d)."""
+        if self.columns is None:
+            sums += part
+        else:
+            sums[:, self.columns] += part
+
+
+def pieces(features: Array | CSR, centres: int, offset: Array | None = None) -> Iterator[Piece]:
+    """The rows in dense pieces, seen from `offset`, bounded in the bytes of rows and of distances to the centres.
+
+    Rows of a wide sparse matrix have values in few columns; the others are left out.
+    """
+    if isinstance(features, CSR) and offset is None:
+        each = max(1, len(features.indices) // max(1, len(features)))  # values of a row
+        step = max(1, math.isqrt(_CHUNK_BYTES // (4 * each)))
+        if features.shape[1] > 4 * step * each:
+            yield from _narrow_pieces(features, step)
+            return
     width = int(features.shape[1]) if isinstance(features, CSR) or offset is not None else 1
-    # A piece as large as the centres themselves is no more memory, and each piece costs a pass over the centres.
-    step = max(centres if width > centres else 1, _CHUNK_BYTES // (4 * max(centres, width)))
+    step = max(1, _CHUNK_BYTES // (4 * max(centres, width)))
     for start in range(0, max(1, len(features)), step):  # no rows are one empty piece
         rows = dense(features[start : start + step])
-        yield rows if offset is None else rows - offset
+        yield Piece(rows if offset is None else rows - offset, None)
+
+
+def _narrow_pieces(features: CSR, step: int) -> Iterator[Piece]:
+    for start in range(0, max(1, len(features)), step):
+        part = features[start : start + step]
+        columns, places = np.unique(part.indices, return_inverse=True)
+        yield Piece(CSR(part.indptr, places, part.values, (len(part), len(columns))).toarray(), columns)
 
 
 def weighted_mean(values: Array, weights: Array) -> float:

@@ -83,6 +83,18 @@ def test_half_life_of_nothing(fit: Fit) -> None:
     assert fitted.centres == [[0, 1], [10, 1]]
 
 
+def test_wide_sparse(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sparse rows with values in few of many columns give the model and the distances that dense rows give."""
+    monkeypatch.setattr("clary.algorithms.lloyd._CHUNK_BYTES", 400)
+    rng = np.random.default_rng(0)
+    rows = np.zeros((60, 3000), np.float32)
+    rows[np.arange(60)[:, None], rng.integers(0, 3000, (60, 4))] = rng.normal(size=(60, 4)) + 3
+    sparse = fit(CSR.from_dense(rows), k=3, mini_batch_size=25, epochs=2).model
+    assert np.allclose(sparse.centres, fit(rows, k=3, mini_batch_size=25, epochs=2).model.centres, atol=1e-5)
+    wide, narrow = (sparse.predict(x).columns["distance_to_cluster"] for x in (CSR.from_dense(rows), rows))
+    assert np.allclose(wide, narrow, rtol=1e-5)
+
+
 @pytest.mark.parametrize("chunk_bytes", [4, 1000, 1 << 24])
 @pytest.mark.parametrize("init", ["random", "kmeans++"])
 def test_dense_and_sparse(fit: Fit, blobs: Array, monkeypatch: pytest.MonkeyPatch, init: str, chunk_bytes: int) -> None:
