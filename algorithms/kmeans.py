@@ -138,12 +138,14 @@ class KMeansModel:
         Raises
         ------
         ArtifactError
-            When it holds anything but one unnamed array of centres.
+            When it holds anything but one unnamed array of centres, all finite.
         """
         arrays = load_arrays(data)
         if list(arrays) != ["0"] or arrays["0"].ndim != 2 or not arrays["0"].size:
             shapes = {name: array.shape for name, array in arrays.items()}
             raise ArtifactError(f"expected one array of centres, found {shapes}")
+        if not np.isfinite(arrays["0"]).all():
+            raise ArtifactError("the centres are not all finite numbers")
         return cls(arrays["0"].astype(np.float32))
 
     def describe(self) -> Mapping[str, Any]:

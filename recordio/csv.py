@@ -91,7 +91,7 @@ def format_csv(columns: Sequence[Array]) -> bytes:
     b'7,0.5,2.1\n8,1e-09,nan\n'
     """
     tables = [column[:, None] if column.ndim == 1 else column for column in columns]
-    template = ",".join(_spelling(table) for table in tables for _ in range(table.shape[1])) + "\n"
+    template = ",".join(word for table in tables for word in [_spelling(table)] * table.shape[1]) + "\n"
     step = max(1, (1 << 16) // (template.count(",") + 1))
     lines = []
     for start in range(0, len(tables[0]), step):

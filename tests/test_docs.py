@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -17,7 +18,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs/notes").glob("*.md"))]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs/notes").glob("*.md"))]
 BLOCK = re.compile(r"^(<!-- docker -->\n)?```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LIMIT = 120
 
@@ -26,12 +28,13 @@ def blocks(docker: bool) -> Iterator[Any]:
     """Each page that has blocks of the kind, with all of them in order."""
     for page in PAGES:
         found = [(kind, code) for mark, kind, code in BLOCK.findall(page.read_text()) if bool(mark) == docker]
-        if found:
+        if found and page != README:  # it has a test of its own
             yield pytest.param(found, id=page.stem)
 
 
-def run(found: list[tuple[str, str]], folder: Path) -> None:
-    """Run blocks one after the other as a reader would, on a free port, in one folder."""
+def run(found: list[tuple[str, str]], folder: Path) -> str:
+    """Run blocks one after the other as a reader would, on a free port, in one folder; give what they print."""
+    printed = ""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -59,11 +62,13 @@ def run(found: list[tuple[str, str]], folder: Path) -> None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         assert process.returncode == 0, f"{code}\n{output}"
+        printed += output
+    return printed
 
 
 @pytest.mark.parametrize("found", list(blocks(docker=False)))
 def test_code_blocks_run(found: list[tuple[str, str]], tmp_path: Path) -> None:
-    """Every shell and Python block of README and docs runs without an error."""
+    """Every shell and Python block of the pages runs without an error."""
     pytest.importorskip("sklearn", reason="clary datasets needs the extra 'data'")
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
@@ -82,6 +87,20 @@ def test_docker_blocks_run(found: list[tuple[str, str]], tmp_path: Path) -> None
     subprocess.run(["docker", "tag", image, "clary-kmeans"], check=True, timeout=LIMIT)
 
     run(found, tmp_path)
+
+
+def test_readme(tmp_path: Path) -> None:
+    """README's commands run, and the answer it shows is the one they give."""
+    pytest.importorskip("sklearn", reason="clary datasets needs the extra 'data'")
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    page = README.read_text()
+    [shown] = re.findall(r"^```json\n(.*?)\n```$", page, re.MULTILINE)
+    printed = run([(kind, code) for _, kind, code in BLOCK.findall(page)], tmp_path)
+    given, _ = json.JSONDecoder().raw_decode(printed[printed.index('{"predictions"') :])
+
+    for one, other in zip(json.loads(shown)["predictions"], given["predictions"], strict=True):
+        assert one == pytest.approx(other, rel=1e-3)
 
 
 def test_generated_pages_are_fresh() -> None:
@@ -107,4 +126,4 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_readme_is_short() -> None:
     """README stays under 200 lines."""
-    assert len((ROOT / "README.md").read_text().splitlines()) < 200
+    assert len(README.read_text().splitlines()) < 200

@@ -53,11 +53,7 @@ def write_failure(path: Path, error: ClaryError) -> None:
     """
     if path.exists():
         return
-    cause = error.__cause__
-    text = f"{error.prefix}: {error}"
-    if cause is not None:
-        text += f" (caused by {type(cause).__name__})\n\nCaused by: {cause}"
-    write_atomic(path, text.encode(errors="replace"))
+    write_atomic(path, f"{error.prefix}: {error}".encode(errors="replace"))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -29,15 +29,12 @@ class ChannelConfig:
         As the user gave it; None where the user gave none.
     input_mode
         File, FastFile or Pipe: a hint only, as local runs say File whatever was asked for.
-    distribution
-        FullyReplicated or ShardedByS3Key.
     record_wrapper
         None or RecordIO.
     """
 
     content_type: str | None = None
     input_mode: str = "File"
-    distribution: str = "FullyReplicated"
     record_wrapper: str = "None"
 
 
@@ -142,7 +139,6 @@ def _channel(entry: Any) -> ChannelConfig:
     return ChannelConfig(
         content_type=texts.get("ContentType"),
         input_mode=texts.get("TrainingInputMode", "File"),
-        distribution=texts.get("S3DistributionType", "FullyReplicated"),
         record_wrapper=texts.get("RecordWrapperType", "None"),
     )
 

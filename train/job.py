@@ -20,7 +20,7 @@ from .. import logs
 from ..algorithms.base import Algorithm, Model
 from ..algorithms.params import default_text
 from ..algorithms.registry import algorithm
-from ..errors import AlgorithmError, ClaryError, PlatformError
+from ..errors import AlgorithmError, ClaryError, PlatformError, UserError
 from .artifact import write_atomic, write_failure
 from .channels import find_channels
 from .environment import Job, read_job
@@ -29,7 +29,7 @@ from .stop import Stop, Stopped
 
 __all__ = ["main"]
 
-_UNEXPECTED = "An unexpected error has occurred. Please try again. If the problem persists, contact AWS support."
+_UNEXPECTED = "An unexpected error has occurred. Please try again. It is a fault of clary, not of your data:"
 
 
 def main(env: Mapping[str, str] = os.environ) -> int:
@@ -62,7 +62,10 @@ def main(env: Mapping[str, str] = os.environ) -> int:
 
 def _run(env: Mapping[str, str], stop: Stop, started: float) -> None:
     """The job; returns when the model is written, or the job was told to end."""
-    chosen = algorithm(env.get("CLARY_ALGORITHM") or "kmeans")
+    name = env.get("CLARY_ALGORITHM")
+    if not name:
+        raise UserError("CLARY_ALGORITHM is not set: an image says with it which algorithm it trains")
+    chosen = algorithm(name)
     job = read_job(env)
     _log_configuration(chosen, job)
     params = chosen.params.parse(job.hyperparameters)

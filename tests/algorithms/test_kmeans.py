@@ -10,7 +10,7 @@ import pytest
 
 from clary.algorithms.kmeans import KMeansModel, KMeansParams, State, update
 from clary.algorithms.lloyd import kmeans_plus_plus, lloyd, nearest_centres
-from clary.errors import ChannelError
+from clary.errors import ArtifactError, ChannelError
 from clary.recordio.batch import CSR, Array
 
 from .conftest import Fit
@@ -370,3 +370,10 @@ def test_quality_on_mnist(fit: Fit, shared_data: Callable[[str], Path]) -> None:
 def test_parameters_are_typed() -> None:
     """Hyperparameters made in Python are those made of text."""
     assert KMeansParams(feature_dim=2, k=3) == KMeansParams.parse({"feature_dim": "2", "k": "3"})
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_centres_that_are_no_numbers(odd: float) -> None:
+    """An artifact whose centres are not all finite is refused."""
+    with pytest.raises(ArtifactError, match="not all finite"):
+        KMeansModel.from_bytes(KMeansModel(np.array([[0, odd]], np.float32)).to_bytes())

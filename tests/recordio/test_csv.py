@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from io import BytesIO
 from typing import Any
 
@@ -254,3 +255,14 @@ def test_format_of_many_rows() -> None:
     """Rows formatted in several portions come out in order."""
     column = np.arange(200_000)
     assert format_csv([column]).split() == [b"%d" % number for number in range(200_000)]
+
+
+def test_wide_tables_cost_no_more_than_tall_ones() -> None:
+    """Writing depends on the number of cells, not on how many columns they stand in."""
+    cells = np.random.default_rng(0).normal(size=40_000).astype(np.float32)
+    seconds = []
+    for shape in ((20, 2000), (2000, 20)):
+        start = time.process_time()
+        format_csv([cells.reshape(shape)])
+        seconds.append(time.process_time() - start)
+    assert seconds[0] < 10 * max(seconds[1], 0.01)

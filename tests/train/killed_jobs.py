@@ -21,7 +21,7 @@ def start(bases: list[str], turns: float) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         while turns > 0:
             for base in bases:
-                assert main({"SAGEMAKER_BASE_DIR": base}) == 0
+                assert main({"SAGEMAKER_BASE_DIR": base, "CLARY_ALGORITHM": "kmeans"}) == 0
             turns -= 1
         os._exit(0)
     return child

@@ -63,17 +63,13 @@ def test_full_disk(wide: Callable[[str, int], Tree]) -> None:
     process = tree.start()
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (2000, 2000))
     result = tree.end(process)
-    assert (result.code, result.failure) == (3, f"{_told(tree)} (caused by OSError)\n\nCaused by: {_cause(27)}")
+    assert (result.code, result.failure) == (3, _told(tree))
     assert tree.model.read_bytes() == b"old"
     assert temporary(tree.model.parent) == []
 
 
 def _told(tree: Tree) -> str:
     return f"Platform Error: cannot write {tree.model}: File too large"
-
-
-def _cause(number: int) -> str:
-    return f"[Errno {number}] {os.strerror(number)}"
 
 
 def test_no_place_for_a_model(tree: Tree) -> None:
@@ -127,10 +123,7 @@ def test_first_failure_stays(tmp_path: Path) -> None:
     assert (tmp_path / "failure").read_text() == "Platform Error: the first"
 
 
-def test_failure_with_a_cause(tmp_path: Path) -> None:
-    """A failure file tells whose fault it was, what happened and what caused it; odd characters do no harm."""
-    error = HyperParameterError("k is \udce9 wrong")
-    error.__cause__ = KeyError("k")
-    write_failure(tmp_path / "output" / "failure", error)
-    expected = "Customer Error: k is ? wrong (caused by KeyError)\n\nCaused by: 'k'"
-    assert (tmp_path / "output" / "failure").read_text() == expected
+def test_failure(tmp_path: Path) -> None:
+    """A failure file tells whose fault it was and what happened; odd characters do no harm."""
+    write_failure(tmp_path / "output" / "failure", HyperParameterError("k is \udce9 wrong"))
+    assert (tmp_path / "output" / "failure").read_text() == "Customer Error: k is ? wrong"

@@ -17,7 +17,7 @@ from clary.algorithms.registry import open_artifact
 
 from ..job import COMMAND, CSV, POINTS, SOON, Result, Tree, csv, recordio
 
-UNEXPECTED = "An unexpected error has occurred. Please try again. If the problem persists, contact AWS support."
+UNEXPECTED = "An unexpected error has occurred. Please try again. It is a fault of clary, not of your data:"
 
 
 def centres(tree: Tree) -> list[list[float]]:
@@ -95,6 +95,13 @@ def test_unknown_algorithm(tree: Tree) -> None:
     assert (result.code, result.failure) == (2, "Customer Error: unknown algorithm 'kmenas': there are kmeans")
 
 
+def test_no_algorithm(tree: Tree) -> None:
+    """A job that is told no algorithm takes none."""
+    result = tree.run(CLARY_ALGORITHM="")
+    assert result.code == 2
+    assert "CLARY_ALGORITHM is not set" in (result.failure or "")
+
+
 @pytest.mark.parametrize("value", ["x" * 2500, "[" * 2500, "é" * 2500, '"' + "y" * 2498 + '"'])
 @pytest.mark.parametrize("name", ["k", "eval_metrics", "z" * 256])
 def test_long_stories(tree: Tree, run_here: Callable[[], int], name: str, value: str) -> None:
@@ -107,7 +114,7 @@ def test_long_stories(tree: Tree, run_here: Callable[[], int], name: str, value:
 
 def test_failure_comes_last(tree: Tree, tmp_path: Path) -> None:
     """The failure file is written after the last line of the log."""
-    env = {**os.environ, "SAGEMAKER_BASE_DIR": str(tree.root)}
+    env = {**os.environ, "SAGEMAKER_BASE_DIR": str(tree.root), "CLARY_ALGORITHM": "kmeans"}
     with (tmp_path / "log").open("wb") as log:
         assert subprocess.run(COMMAND, env=env, stdout=log, timeout=SOON, check=False).returncode == 2
     assert (tmp_path / "log").stat().st_mtime_ns <= tree.failure.stat().st_mtime_ns
@@ -275,7 +282,7 @@ def test_what_is_imported(tree: Tree, content_type: str | None) -> None:
     """A k-means job imports none of the large packages, and protobuf only for records that need it."""
     tree.kmeans(content_type)
     tree.file("train/a", POINTS if content_type else recordio(np.array([[0, 0], [10, 1]], np.float32)))
-    env = {**os.environ, "SAGEMAKER_BASE_DIR": str(tree.root)}
+    env = {**os.environ, "SAGEMAKER_BASE_DIR": str(tree.root), "CLARY_ALGORITHM": "kmeans"}
     out = subprocess.run([sys.executable, "-c", SHOW_MODULES], env=env, capture_output=True, timeout=SOON, check=True)
     modules = {name.partition(".")[0] for name in out.stdout.decode().partition("MODULES ")[2].split()}
     assert "numpy" in modules
