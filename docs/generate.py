@@ -14,6 +14,7 @@ from clary.algorithms.params import default_text
 from clary.algorithms.registry import ALGORITHMS, algorithm
 from clary.cli import parser
 from clary.recordio.content import FORMATS
+from clary.serve.settings import SETTINGS
 from clary.train.metrics import metric_definitions
 
 DOCS = Path(__file__).parent
@@ -25,6 +26,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     for name in ALGORITHMS:
         yield DOCS / "reference" / f"{name}.md", HEAD + _algorithm_page(algorithm(name))
     yield DOCS / "reference" / "cli.md", HEAD + _cli_page()
+    yield DOCS / "reference" / "settings.md", HEAD + _settings_page()
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -75,6 +77,20 @@ def _algorithm_page(shown: Algorithm) -> str:
             ]
         )
         + "\n"
+    )
+
+
+def _settings_page() -> str:
+    rows = [(", ".join(f"`{name}`" for name in item.sources), item.doc, f"`{item.default}`") for item in SETTINGS]
+    return "\n".join(
+        [
+            "# Settings of the server\n",
+            "Environment variables of `serve`, in a container and without. Where there are several the first that is "
+            "set counts.\n",
+            _table(("variable", "what", "default"), rows),
+            "A training job has one of its own: `CLARY_PIPE_TIMEOUT`, the seconds after which a silent FIFO is given "
+            "up, 600 by default.\n",
+        ]
     )
 
 
