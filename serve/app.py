@@ -1,7 +1,8 @@
 """The HTTP side of an endpoint: ``/ping``, ``/execution-parameters`` and ``/invocations``.
 
-A refusal is one line of plain text. The SageMaker Python SDK's local mode looks at no status, so no refusal may
-read like a prediction; and AWS's wording stands first in each, because clients compare it.
+A refusal is one line of plain text, here and in `connections`, which refuses what is no request at all. The
+SageMaker Python SDK's local mode looks at no status, so no refusal may read like a prediction; and AWS's wording
+stands first in each, because clients compare it.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from contextlib import suppress
 from functools import partial
 from itertools import islice
 from typing import Final
 
 import numpy as np
 from flask import Flask, Response, jsonify, request
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from ..algorithms.base import Algorithm, Model
@@ -37,8 +38,11 @@ _PIECE: Final = MIB
 
 _CUT: Final = "unable to evaluate payload provided: the body of the request did not arrive whole"
 
+_BROKEN: Final = (OSError, ParseException)
+"""What goes wrong when a client stops or garbles its body."""
+
 _UNREAD: Final = (404, 405, 413, 415)
-"""Statuses that are decided before a body is read to its end. A busy server, 503, has no time for it either."""
+"""Statuses that are decided before a body is read to its end."""
 
 _DISCARD: Final = 1 << 30
 """Bytes of a refused request that are read to no use; no service of SageMaker sends more."""
@@ -61,7 +65,7 @@ def create_app(model: Model, algorithm: Algorithm, settings: Settings) -> Flask:
     app.add_url_rule("/ping", view_func=endpoint.ping)
     app.add_url_rule("/execution-parameters", view_func=endpoint.execution_parameters)
     app.add_url_rule("/invocations", view_func=endpoint.invocations, methods=["POST"])
-    app.after_request(_discard_body)
+    app.after_request(endpoint.finish)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _error)
     return app
@@ -101,7 +105,32 @@ class _Endpoint:
         finally:
             self._places.release()
 
+    def finish(self, response: Response) -> Response:
+        """End the connection after a refusal, if what the client still sends cannot be read first."""
+        if response.status_code == 503 or (response.status_code in _UNREAD and not self._discard_body()):
+            response.headers["Connection"] = "close"
+        return response
+
+    def _discard_body(self) -> bool:
+        """Read what is left of a request, so that a client that first writes it all gets to see the answer.
+
+        Returns
+        -------
+        bool
+            Whether all of it could be read. It takes a place: clients that stall must not get all threads.
+        """
+        if not self._places.acquire(blocking=False):
+            return False
+        most = _DISCARD // _PIECE
+        try:
+            return sum(1 for _ in islice(iter(partial(request.stream.read, _PIECE), b""), most)) < most
+        except _BROKEN:
+            return False
+        finally:
+            self._places.release()
+
     def _answer(self) -> Response:
+        _check_encoding()
         media = self._content_type()
         body = _read_body(self._settings.max_payload)
         if not body:
@@ -140,6 +169,13 @@ def _offers(algorithm: Algorithm, default: str) -> tuple[str, ...]:
     return (first, *(name for name in algorithm.accepts if name != first))
 
 
+def _check_encoding() -> None:
+    """Refuse a compressed body."""
+    encoding = request.headers.get("Content-Encoding", "").strip()
+    if encoding.lower() not in ("", "identity"):
+        raise UnsupportedContentTypeError(f"content-encoding {encoding} not supported: send the body as it is")
+
+
 def _read_body(limit: int) -> bytes:
     """The whole body of the request, chunked or not; `limit` is in bytes, 0 for none."""
     pieces: list[bytes] = []
@@ -150,21 +186,11 @@ def _read_body(limit: int) -> bytes:
             if limit and size > limit:
                 raise RequestEntityTooLarge(f"the payload is larger than {limit} bytes, which is MAX_CONTENT_LENGTH")
             pieces.append(piece)
-    except OSError as error:
+    except _BROKEN as error:
         raise BadRequest(_CUT) from error
     if size < (request.content_length or 0):
         raise BadRequest(_CUT)
     return b"".join(pieces)
-
-
-def _discard_body(response: Response) -> Response:
-    """Read what is left of a refused request, so that a client that first writes it all gets to see the answer."""
-    if response.status_code in _UNREAD:
-        with suppress(OSError):
-            pieces = iter(partial(request.stream.read, _PIECE), b"")
-            for _ in islice(pieces, _DISCARD // _PIECE):
-                pass
-    return response
 
 
 def _widened(batch: Batch, width: int) -> Batch:
@@ -208,6 +234,8 @@ def _http_error(error: HTTPException) -> Response:
     refusal = _refusal(error.code or 500, text)
     if isinstance(error, MethodNotAllowed):
         refusal.allow.update(error.valid_methods or ())
+    if isinstance(error, BadRequest):
+        refusal.headers["Connection"] = "close"  # nobody knows where the next request would begin
     return refusal
 
 

@@ -32,8 +32,13 @@ GRACE: Final = 25
 KEEP_ALIVE: Final = 65
 """Seconds an idle connection is kept, longer than proxies and the pools of clients keep theirs."""
 
-SPARE_THREADS: Final = 4
-"""Threads of a worker that only ``/ping`` and refusals can get."""
+SPARE_THREADS: Final = 256
+"""Threads of a worker for all that is no invocation: ``/ping``, refusals, heads still on their way, connections
+that end. None of it takes longer than some seconds; threads are started when they are needed.
+"""
+
+IDLE_CONNECTIONS: Final = 1000
+"""Connections of a worker beyond those that have a thread."""
 
 BACKLOG: Final = 2048
 
@@ -99,8 +104,9 @@ def _run(app: Wsgi, settings: Settings, descriptor: int) -> None:
     options = {
         "bind": f"fd://{descriptor}",
         "workers": settings.workers,
-        "worker_class": "gthread",
+        "worker_class": f"{__package__}.connections.Worker",  # gunicorn 22 wants a name
         "threads": settings.threads + SPARE_THREADS,
+        "worker_connections": settings.threads + SPARE_THREADS + IDLE_CONNECTIONS,
         "timeout": settings.timeout,
         "graceful_timeout": GRACE,
         "keepalive": KEEP_ALIVE,
@@ -145,11 +151,16 @@ def _interrupt_like_terminate(arbiter: Any) -> None:
 
 
 def _patient(app: Wsgi, seconds: int) -> Wsgi:
-    """`app`, behind a limit on how long a client may keep it waiting for bytes."""
+    """`app`, behind a limit on how long a client may keep it waiting for bytes, and able to end a connection."""
 
     def limited(environ: Any, start_response: Any) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            if ("Connection", "close") in headers:
+                start_response.__self__.force_close()  # gunicorn's response, which ignores the header
+            return start_response(status, headers, exc_info)
+
         environ["gunicorn.socket"].settimeout(seconds)
-        return app(environ, start_response)
+        return app(environ, start)
 
     return limited
 

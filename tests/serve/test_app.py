@@ -138,6 +138,13 @@ def test_missing_content_type(post: Callable[..., TestResponse]) -> None:
     assert refusal(post("6,8", None))[1].startswith("content-type application/octet-stream not supported")
 
 
+def test_compressed_body(post: Callable[..., TestResponse]) -> None:
+    """415 names an encoding, and the one that is none is taken."""
+    text = "content-encoding gzip not supported: send the body as it is"
+    assert refusal(post(b"\x1f\x8b", Content_Encoding="gzip")) == (415, text)
+    assert post("6,8", Content_Encoding="identity").status_code == 200
+
+
 def test_unknown_accept(post: Callable[..., TestResponse]) -> None:
     """406 names the type in AWS's words."""
     status, text = refusal(post("6,8", Accept="application/foo"))
