@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import shutil
@@ -57,7 +58,10 @@ def open_model(path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="clary-model-") as folder:
         unpack(path, Path(folder))
-        yield Path(folder)
+        try:
+            yield Path(folder)
+        except ArtifactError as error:
+            raise ArtifactError(str(error).replace(folder, str(path))) from error
 
 
 def unpack(path: Path, folder: Path) -> None:
@@ -80,6 +84,10 @@ def unpack(path: Path, folder: Path) -> None:
         raise ArtifactError(f"{path} is no tar.gz archive, or a damaged one: {error}") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise ArtifactError(f"{path} holds a file and a directory of the same name") from error
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise ArtifactError(f"{path} holds a file whose name is too long") from error
 
 
 def _extract(archive: tarfile.TarFile, path: Path, folder: Path) -> None:

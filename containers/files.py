@@ -2,36 +2,77 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Final
 
-__all__ = ["atomic", "output", "size_text"]
+from ..errors import UsageError
+
+__all__ = ["atomic", "naming", "output", "size_text"]
+
+_BUFFER: Final = 1 << 16  # bytes
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path` for writing; when the block ends well it takes the place of `path`.
 
-    A device or FIFO at `path` is written to directly: renaming over it would destroy it.
+    A device or FIFO at `path` is written to directly: renaming over it would destroy it. Whatever fails is said of
+    `path`.
+
+    Raises
+    ------
+    UsageError
+        When the directory that `path` is to be in does not exist.
     """
     if path.exists() and not path.is_file():
-        with path.open("wb") as stream:
+        with io.BufferedWriter(_Named(path, "w", path), _BUFFER) as stream:
             yield stream
         return
     target = path.resolve()  # through a symbolic link, so that the link stays one
+    if not target.parent.is_dir():
+        folder = target.parent if path.is_symlink() else path.parent
+        why = os.strerror(errno.ENOTDIR if folder.exists() else errno.ENOENT)
+        raise UsageError(f"cannot write {path}: {why}: {folder}")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w+b") as stream:
+        with io.BufferedRandom(_Named(temporary, "w+", path), _BUFFER) as stream:
             yield stream
             stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(target)
+            with naming(path):
+                os.fsync(stream.fileno())
+        with naming(path):
+            temporary.replace(target)
     finally:
-        temporary.unlink(missing_ok=True)
+        with naming(path):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """What the system refuses in the block, it refuses to `path`, whatever file it was."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+class _Named(io.FileIO):
+    """A file that goes by the name of another one in errors."""
+
+    def __init__(self, path: Path, mode: str, shown: Path) -> None:
+        self._shown = shown
+        with naming(shown):
+            super().__init__(path, mode)
+
+    def write(self, data: Any, /) -> int:
+        with naming(self._shown):
+            return super().write(data)
 
 
 @contextmanager

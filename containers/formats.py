@@ -100,9 +100,10 @@ def open_input(path: str) -> Iterator[Input]:
 
     Files with the suffix ``.gz`` are decompressed.
     """
+    name = "standard input" if path == "-" else path
     try:
         if path == "-":
-            yield Input("standard input", sys.stdin.buffer, sys.stdin.fileno())
+            yield Input(name, sys.stdin.buffer, sys.stdin.fileno())
             return
         with Path(path).open("rb") as raw:
             if not path.lower().endswith(_ZIPPED):
@@ -111,9 +112,9 @@ def open_input(path: str) -> Iterator[Input]:
             with gzip.open(raw) as stream:
                 yield Input(path, cast("BinaryIO", stream), raw.fileno())
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: no gzip file, or a damaged one: {error}") from error
+        raise DataError(f"{name}: no gzip file, or a damaged one: {error}") from error
     except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+        raise DataError(f"{name}: {error}") from error
 
 
 def format_name(path: str, given: str | None, flag: str) -> str:

@@ -12,12 +12,12 @@ __all__ = ["head"]
 _SHOWN = 12  # values of a row
 
 
-def head(*, source: str, count: int, source_format: str | None) -> None:
+def head(*, source: str, count: int, source_format: str | None, label_size: int) -> None:
     """Print what kind of rows a file has, and its first `count`."""
     kind = format_name(source, source_format, "--from")
     left = count
     with open_input(source) as given:
-        for number, batch in enumerate(given.batches(kind, Options())):
+        for number, batch in enumerate(given.batches(kind, Options(label_size))):
             if not number:
                 print(f"{given.name}: {kind}, {_describe(batch)}")
             for line in _lines(batch[:left]):

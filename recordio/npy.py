@@ -94,8 +94,8 @@ def npy_writer(stream: BinaryIO) -> Iterator[Callable[[Batch], None]]:
     stream.write(bytes(_HEADER))
 
     def add(batch: Batch) -> None:
-        labels = [] if batch.labels is None else [batch.labels.reshape(len(batch), -1)]
-        column.write(np.hstack([*labels, batch.dense()]))
+        labels = [] if batch.labels is None else [batch.labels]
+        column.write(np.column_stack([*labels, batch.dense()]))
 
     yield add
     stream.seek(0)

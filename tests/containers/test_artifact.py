@@ -83,6 +83,20 @@ def test_members_that_lead_out_or_are_no_files_are_refused(tmp_path: Path, evil:
     assert [path.name for path in tmp_path.iterdir()] == ["evil.tar.gz"]
 
 
+def test_a_name_that_the_disk_does_not_take_is_refused(tmp_path: Path) -> None:
+    """An archive that cannot be unpacked is the archive's fault."""
+    path = archive(tmp_path / "long.tar.gz", member("x" * 300))
+    with pytest.raises(ArtifactError, match=r"long\.tar\.gz holds a file whose name is too long"), open_model(path):
+        pass
+
+
+def test_an_unpacked_model_goes_by_the_name_of_its_archive(tmp_path: Path) -> None:
+    """What is wrong with the content is said of the file that the user knows."""
+    path = archive(tmp_path / "x.tar.gz", member("a"))
+    with pytest.raises(ArtifactError, match=rf"^no model in {path}/a$"), open_model(path) as folder:
+        raise ArtifactError(f"no model in {folder}/a")
+
+
 def test_size_and_number_of_members_have_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An archive that unpacks to too much is refused before the disk is full."""
     monkeypatch.setattr(artifact, "MAX_BYTES", 1 << 20)

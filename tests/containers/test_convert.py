@@ -14,6 +14,7 @@ import pytest
 from clary.containers.convert import convert
 from clary.containers.formats import Options, open_input
 from clary.containers.head import head
+from clary.containers.sinks import Target
 from clary.errors import ClaryError, DataError, UsageError
 from clary.recordio.batch import Batch, concatenate
 from clary.recordio.writer import write_batch
@@ -71,12 +72,46 @@ def test_sparse_writes_only_what_is_not_zero() -> None:
 
 
 def test_shards_share_the_rows_and_keep_them_all() -> None:
-    """Rows are dealt a hundred at a time, so shards differ by a hundred rows at most."""
+    """No shard has more than a tenth more than another, and no row is lost."""
     turn("rows.rec", "x.rec", shards=3)
     parts = [rows(f"x-0000{i}-of-00003.rec", "recordio") for i in range(3)]
+    sizes = [len(part) for part in parts]
 
-    assert [len(part) for part in parts] == [200, 200, 100]
+    assert max(sizes) <= 1.1 * min(sizes) + 1
     assert sorted(concatenate(parts).labels) == LABELS.tolist()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("block", [150, 1024])
+def test_shards_are_equal_however_the_rows_come(block: int) -> None:
+    """A batch that ends in the middle of a turn does not cost a shard its other rows."""
+    batches = [Batch(np.ones((block, 2), np.float32))] * 100
+    Target("x.npy", "npy", shards=2).write(batches)
+    sizes = [np.load(f"x-0000{i}-of-00002.npy").shape[0] for i in range(2)]
+
+    assert sum(sizes) == 100 * block
+    assert abs(sizes[0] - sizes[1]) <= 100
+
+
+@pytest.mark.parametrize(("name", "count"), [("x.npy", 501), ("x.npz", 200)])
+def test_more_shards_than_rows_leave_some_empty(name: str, count: int) -> None:
+    """A few rows still reach as many shards as they can."""
+    few = Batch(FEATURES[:150], LABELS[:150])
+    Target(name, name[2:], shards=count).write([few])
+    sizes = [len(rows(str(path), name[2:])) for path in sorted(Path().glob("x-*"))[:150]]
+
+    assert sizes == [1] * 150
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_empty_shards_keep_the_width(sparse: bool) -> None:
+    """A file without rows has the columns and labels of its neighbours."""
+    Target("x.npz", "npz", 5, sparse=sparse).write([Batch(FEATURES[:3], LABELS[:3])])
+    Target("x.npy", "npy", 5).write([Batch(FEATURES[:3], LABELS[:3])])
+    empty = np.load("x-00004-of-00005.npz")
+
+    assert np.load("x-00004-of-00005.npy").shape == (0, 4)
+    assert (tuple(empty["shape"]) if sparse else empty["features"].shape) == (0, 3)
+    assert empty["labels"].shape == (0,)
 
 
 def test_float64_is_kept_where_asked_for() -> None:
@@ -125,6 +160,10 @@ def test_libsvm_can_count_from_zero() -> None:
         ("x.npy.gz", {"out_format": "npy"}, "leave off .gz"),
         ("-", {"out_format": "npz"}, "npz cannot go to standard output"),
         ("-", {"out_format": "csv", "shards": 2}, "several files cannot go to standard output"),
+        ("x.rec", {"shards": 1001}, "--shards 1001: at most 1000 files of recordio"),
+        ("x.npz", {"shards": 201}, "--shards 201: at most 200 files of npz"),
+        ("no/x.rec", {}, "cannot write no/x.rec: No such file or directory: no$"),
+        ("rows.rec/x.rec", {}, "cannot write rows.rec/x.rec: Not a directory: rows.rec$"),
     ],
 )
 def test_what_cannot_be_written_gets_a_sentence(out: str, options: dict[str, Any], sentence: str) -> None:
@@ -159,7 +198,7 @@ def test_no_rows_are_no_data_set() -> None:
 
 def test_head_shows_the_kind_and_the_first_rows(capsys: pytest.CaptureFixture[str]) -> None:
     """The label stands before the values."""
-    head(source="rows.rec", count=2, source_format=None)
+    head(source="rows.rec", count=2, source_format=None, label_size=0)
 
     assert capsys.readouterr().out.splitlines() == [
         "rows.rec: recordio, 3 features, dense float32, labelled",
@@ -168,12 +207,20 @@ def test_head_shows_the_kind_and_the_first_rows(capsys: pytest.CaptureFixture[st
     ]
 
 
+def test_head_is_told_which_columns_are_labels(capsys: pytest.CaptureFixture[str]) -> None:
+    """A csv file does not say so itself."""
+    turn("rows.rec", "x.csv")
+    head(source="x.csv", count=1, source_format=None, label_size=1)
+
+    assert capsys.readouterr().out.splitlines() == ["x.csv: csv, 3 features, dense float32, labelled", "0 | 0 1 2"]
+
+
 def test_head_shows_sparse_rows_as_pairs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Columns of sparse rows are numbered from 0, and standard input is a file like any other."""
     turn("rows.rec", "x.npz", sparse=True)
     turn("x.npz", "x.rec")
     with Path("x.rec").open() as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
-        head(source="-", count=1, source_format="recordio")
+        head(source="-", count=1, source_format="recordio", label_size=0)
 
     assert capsys.readouterr().out.splitlines()[1:] == ["0 | 1:1 2:2"]

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import resource
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from clary.containers.files import atomic
+from clary.containers.sinks import Target
+from clary.errors import UsageError
+from clary.recordio.batch import Batch
 
 
 def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
@@ -41,6 +47,54 @@ def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
 
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "target").read_bytes() == b"x"
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may be larger than a megabyte meanwhile, as on a disk that is nearly full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("small_files")
+@pytest.mark.parametrize("size", [1 << 14, 4 << 20], ids=["buffered", "direct"])
+def test_what_cannot_be_written_is_said_of_the_users_file(tmp_path: Path, size: int) -> None:
+    """The temporary file is nobody's business, and does not stay."""
+    out = tmp_path / "out"
+    with pytest.raises(OSError, match="File too large") as error, atomic(out) as stream:
+        for _ in range((4 << 20) // size):
+            stream.write(bytes(size))
+
+    assert error.value.filename == str(out)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("small_files")
+def test_the_arrays_of_npz_go_by_its_name(tmp_path: Path) -> None:
+    """They are in temporary files without a name of their own before they are put together."""
+    with pytest.raises(OSError, match="File too large") as error:
+        Target(str(tmp_path / "x.npz"), "npz").write([Batch(np.zeros((1 << 17, 4), np.float32))])
+
+    assert error.value.filename == str(tmp_path / "x.npz")
+
+
+def test_a_full_device_is_named() -> None:
+    """A device is written to directly, and fails when it is closed at the latest."""
+    with pytest.raises(OSError, match="No space left on device") as error, atomic(Path("/dev/full")) as stream:
+        stream.write(b"x")
+
+    assert error.value.filename == "/dev/full"
+
+
+def test_a_directory_that_is_missing_is_named(tmp_path: Path) -> None:
+    """So is the one that a link leads to."""
+    (tmp_path / "link").symlink_to(tmp_path / "gone/x")
+    with pytest.raises(UsageError, match=r"No such file or directory: .*/no$"), atomic(tmp_path / "no/x"):
+        pass
+    with pytest.raises(UsageError, match=r"cannot write .*/link: .*/gone$"), atomic(tmp_path / "link"):
+        pass
 
 
 def test_a_fifo_is_written_to_and_not_replaced(tmp_path: Path) -> None:

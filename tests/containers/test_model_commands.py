@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from clary.containers.artifact import pack
+
 Clary = Callable[..., "subprocess.CompletedProcess[bytes]"]
 Start = Callable[..., "subprocess.Popen[bytes]"]
 OnTerminal = Callable[..., tuple[int, str]]
@@ -62,19 +64,23 @@ def test_predict_cuts_recordio_between_records(clary: Clary, folder: Path, tmp_p
 
 def test_predict_passes_on_what_the_server_says(clary: Clary, folder: Path, tmp_path: Path) -> None:
     """Rows that do not fit the model are the user's to mend, and no output appears."""
-    done = clary("predict", "model.tar.gz", "-", "--content-type", "text/csv", cwd=folder, stdin=b"1,2\n")
+    words = ("--content-type", "text/csv", "--out", tmp_path / "out")
+    done = clary("predict", "model.tar.gz", "-", *words, cwd=folder, stdin=b"1,2\n")
 
     assert done.returncode == 2
-    assert done.stderr.startswith(b"clary: the server answered 400: ")
-    assert not (tmp_path / "out").exists()
+    assert done.stderr.startswith(b"clary: standard input: the server answered 400: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["tmp"]
 
 
 def test_a_damaged_model_gets_the_reason(clary: Clary, folder: Path, tmp_path: Path) -> None:
-    """The server's own words come through when it does not start."""
-    (tmp_path / "model_algo-1").write_bytes(b"no model")
-    done = clary("predict", tmp_path, "rows.csv", cwd=folder)
+    """The server's own words come through when it does not start, after the name of the model."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/model_algo-1").write_bytes(b"no model")
+    pack(tmp_path / "model", tmp_path / "bad.tar.gz")
+    done = clary("predict", tmp_path / "bad.tar.gz", "rows.csv", cwd=folder)
 
     assert done.returncode == 2
+    assert done.stderr.startswith(f"clary: {tmp_path}/bad.tar.gz: the server ended".encode())
     assert b"no algorithm can read the artifact" in done.stderr
 
 

@@ -80,6 +80,17 @@ def test_what_is_written_as_npy_numpy_reads() -> None:
     assert (np.load(file) == np.column_stack([LABELS, DENSE])).all()
 
 
+def test_a_npy_file_without_rows_has_columns() -> None:
+    """An empty batch tells the width and the dtype."""
+    file = io.BytesIO()
+    with npy_writer(file) as add:
+        add(Batch(np.empty((0, 3)), np.empty(0)))
+    file.seek(0)
+    array = np.load(file)
+
+    assert (array.shape, array.dtype) == ((0, 4), np.float64)
+
+
 def test_what_is_written_as_dense_npz_comes_back() -> None:
     """Features and labels survive, and numpy sees the same."""
     file = written([Batch(DENSE[:10], LABELS[:10]), Batch(DENSE[10:], LABELS[10:])])
