@@ -39,16 +39,16 @@ def algorithm(name: str) -> Algorithm:
     key = name.strip().lower().replace("_", "-")
     key = _ALIASES.get(key, key)
     if key not in ALGORITHMS:
-        raise UserError(f"unknown algorithm {name!r}: there are {', '.join(ALGORITHMS)}")
+        raise UserError(f"unknown algorithm {name!r}: choose from {', '.join(ALGORITHMS)}")
     found: Algorithm = importlib.import_module(ALGORITHMS[key]).ALGORITHM
     return found
 
 
-def open_artifact(folder: Path) -> tuple[Algorithm, Model]:
+def open_artifact(folder: Path, shown: Path | None = None) -> tuple[Algorithm, Model]:
     """The model in a model directory, whatever else lies there.
 
     The artifact is looked for by name; every algorithm whose artifact has that name is asked whether the
-    content is its own.
+    content is its own. Messages call the folder `shown`, where it is a temporary one that nobody has heard of.
 
     Raises
     ------
@@ -66,6 +66,6 @@ def open_artifact(folder: Path) -> tuple[Algorithm, Model]:
         except ArtifactError as error:
             refusals.append(f"{name}: {error}")
     if refusals:
-        raise ArtifactError(f"no algorithm can read the artifact in {folder}: {'; '.join(refusals)}")
+        raise ArtifactError(f"no algorithm can read the artifact in {shown or folder}: {'; '.join(refusals)}")
     names = sorted({algorithm(name).artifact for name in ALGORITHMS})
-    raise ArtifactError(f"no model artifact in {folder}: expected a file named {' or '.join(names)}")
+    raise ArtifactError(f"no model artifact in {shown or folder}: expected a file named {' or '.join(names)}")

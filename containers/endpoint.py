@@ -16,6 +16,7 @@ from typing import IO, Final
 from ..errors import ArtifactError, PlatformError
 from .artifact import unpack
 from .engine import Child
+from .screen import write
 from .tree import Tree, workspace
 
 __all__ = ["endpoint", "serve"]
@@ -40,11 +41,12 @@ def serve(model: Path, *, host: str, port: int, workers: int | None, root: Path 
         with closing(Child("serve", tree, environment, grace=_GRACE)) as server, server.forwarding():
             said = False
             for line in server.lines():
-                sys.stdout.buffer.write(line)
-                sys.stdout.buffer.flush()
+                write(line)
                 if not said and not line and _alive(host, port):
                     said = True
                     print(_hint(host, port, model), file=sys.stderr)
+            if not said and server.code == ArtifactError.exit_code:
+                print(f"clary: {model} cannot be served: the log above says why", file=sys.stderr)
             return 130 if server.signal == signal.SIGINT else server.code
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import select
 import signal
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import BinaryIO, Final, Literal
 
@@ -20,6 +22,7 @@ __all__ = ["Child"]
 _TICK: Final = 0.1  # seconds
 _DRAIN: Final = 1.0  # seconds that output may still come after the end, from what the child left running
 _BLOCK: Final = 1 << 16
+_HEARD: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 class Child:
@@ -59,11 +62,10 @@ class Child:
         self.grace = grace
         self.signal: int | None = None
         self._deadline: float | None = None
-        # PYTHONSAFEPATH: a csv.py in the user's folder must not come before Python's own
-        defaults = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "SAGEMAKER_BASE_DIR": str(tree.root)}
         self._process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "clary.containers.entrypoint", word],
-            env={**os.environ, **defaults, **environment},
+            env={**os.environ, **_surroundings(tree), **environment},
+            cwd=tree.root,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if log is None else log,
             stderr=subprocess.STDOUT,
@@ -84,11 +86,11 @@ class Child:
 
     @contextmanager
     def forwarding(self) -> Iterator[None]:
-        """Pass SIGINT and SIGTERM on to the child, as SIGTERM; at the second one it is killed.
+        """Pass SIGHUP, SIGINT and SIGTERM on to the child, as SIGTERM; at the second of the latter two it is killed.
 
         One that whoever started us wants ignored, as a shell does for what runs in the background, stays ignored.
         """
-        heard = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+        heard = [number for number in _HEARD if signal.getsignal(number) != signal.SIG_IGN]
         before = {number: signal.signal(number, self._forward) for number in heard}
         try:
             yield
@@ -135,9 +137,13 @@ class Child:
             self._process.stdout.close()
 
     def _forward(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal is not None:
+        if number == signal.SIGHUP:
+            _leave_terminal()
+            self.signal = self.signal or number  # the kernel and the shell may each send one: no sign of haste
+        elif self.signal in (None, signal.SIGHUP):
+            self.signal = number
+        else:
             self._deadline = 0.0
-        self.signal = self.signal or number
         self.stop()
 
     def _read(self) -> bytes | None:
@@ -159,3 +165,27 @@ class Child:
                 self._process.wait(_TICK)
             except subprocess.TimeoutExpired:
                 self._enforce()
+
+
+def _surroundings(tree: Tree) -> dict[str, str]:
+    """What a child needs to know of us and of the tree.
+
+    A csv.py in the user's folder must not come before Python's own: PYTHONSAFEPATH sees to that, and before
+    Python 3.11 the folder that the child runs in. What PYTHONPATH names is to be found from there too, but not the
+    user's folder, which an empty entry means.
+    """
+    found = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "SAGEMAKER_BASE_DIR": str(tree.root)}
+    found["CLARY_PARENT"] = str(os.getpid())
+    if paths := os.environ.get("PYTHONPATH"):
+        found["PYTHONPATH"] = os.pathsep.join(str(Path(path).absolute()) for path in paths.split(os.pathsep) if path)
+    return found
+
+
+def _leave_terminal() -> None:
+    """Let what is still said go nowhere: writing to a terminal that was closed is an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        with suppress(OSError):
+            if stat.S_ISCHR(os.fstat(number).st_mode):
+                os.dup2(nowhere, number)
+    os.close(nowhere)

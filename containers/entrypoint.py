@@ -25,12 +25,14 @@ COMMANDS: Final = ("train", "serve", "predict", "inspect", "algorithms", "conver
 """The words that `clary` itself understands."""
 
 _NOT_FOUND: Final = 127  # what a shell returns
+_PR_SET_PDEATHSIG: Final = 1  # of linux/prctl.h
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run `words`, by default those of the command line, and return the exit code."""
     words = sys.argv[1:] if words is None else words
     if list(words) in (["train"], ["serve"]):
+        _follow(os.environ.pop("CLARY_PARENT", None))
         emit(f"Docker entrypoint called with argument(s): {words[0]}")
         return _train() if words[0] == "train" else _serve()
     if not words or words[0] in COMMANDS or words[0].startswith("-"):
@@ -40,6 +42,20 @@ def main(words: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"clary: cannot run {words[0]!r}: {error.strerror}", file=sys.stderr)
     return _NOT_FOUND
+
+
+def _follow(parent: str | None) -> None:
+    """End, as by SIGTERM, when the process that started this one does, however it ends.
+
+    Only `clary.containers.engine` names one: a container ends with its process 1 anyway.
+    """
+    if parent is None or sys.platform != "linux":
+        return
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != int(parent):  # it has ended before it could be followed
+        sys.exit(0)
 
 
 def _train() -> int:

@@ -18,7 +18,7 @@ __all__ = ["inspect"]
 def inspect(*, model: Path, as_json: bool) -> None:
     """Print the algorithm, shape and files of a model: a table on a terminal, JSON elsewhere."""
     with open_model(model) as folder:
-        algorithm, loaded = open_artifact(folder)
+        algorithm, loaded = open_artifact(folder, model)
         files = {str(path.relative_to(folder)): path.stat().st_size for path in _files(folder)}
         found = {
             "algorithm": algorithm.name,

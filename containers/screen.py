@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -13,9 +14,10 @@ from typing import Final
 
 from .files import size_text
 
-__all__ = ["Log", "Progress", "Terminal", "bar", "shorten", "smart", "table"]
+__all__ = ["Log", "Progress", "Terminal", "bar", "shorten", "smart", "table", "write"]
 
 _PROGRESS: Final = re.compile(rb"#progress_metric: host=\S+, completed ([0-9.]+) % ")
+_BATCH: Final = re.compile(rb"\] Iter (\d+): ")
 _QUALITY: Final = re.compile(rb"#quality_metric: host=\S+, (?:epoch=\d+, )?(\S+ \S+) <(?:loss|score)>=(\S+)")
 _BAR: Final = 24
 _PAUSE: Final = 0.1  # seconds between two redraws
@@ -105,12 +107,15 @@ class Log:
         Metric → the last value that a ``#quality_metric`` line gave it.
     completed
         Share of the epochs that are done, as ``#progress_metric`` says.
+    batch
+        Number of the last mini-batch that the log speaks of.
     """
 
     def __init__(self) -> None:
         self.tail: deque[bytes] = deque(maxlen=15)
         self.quality: dict[str, str] = {}
         self.completed = 0.0
+        self.batch = 0
 
     def line(self, line: bytes) -> None:
         """Take in one line of output, or an empty one when time has passed."""
@@ -119,14 +124,15 @@ class Log:
         self.tail.append(line)
         if found := _PROGRESS.search(line):
             self.completed = float(found[1]) / 100
+        elif found := _BATCH.search(line):
+            self.batch = int(found[1])
         elif found := _QUALITY.search(line):
             self.quality[found[1].decode()] = found[2].decode()
         self.show(line)
 
     def show(self, line: bytes) -> None:
         """Let the line be seen."""
-        sys.stdout.buffer.write(line)
-        sys.stdout.buffer.flush()
+        write(line)
 
     def done(self) -> None:
         """The job has ended."""
@@ -175,11 +181,23 @@ class Terminal(Log):
 
     def _text(self) -> str:
         passed, expected = self._fed()
+        if not expected and not self.completed:  # a share that nobody knows is not 0 %
+            batch = f"  mini-batch {self.batch}" if self.batch else ""
+            return f"{self._title}{batch}  {self.seconds:.1f} s"
         share = max(self.completed, min(0.99, passed / expected if expected else 0.0))
         read = f"  {size_text(passed)} read" if passed else ""
         return f"{self._title}  {bar(share)}{read}  {self.seconds:.0f} s"
 
 
+def write(line: bytes) -> None:
+    """Write to standard output at once; where that is a terminal that was closed, its SIGHUP is what counts."""
+    try:
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+
+
 def _to_stdout(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    write(text.encode(sys.stdout.encoding, "replace"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -14,7 +15,7 @@ from typing import Final
 
 from ..algorithms.base import Algorithm
 from ..algorithms.registry import algorithm as find_algorithm
-from ..errors import AlgorithmError, ChannelError, UsageError
+from ..errors import AlgorithmError, ChannelError, PlatformError, UsageError
 from .artifact import pack
 from .engine import Child
 from .feeder import Feeder
@@ -44,14 +45,13 @@ def train(
     logs: bool,
 ) -> int:
     """Run a training job to its end and pack its model; give the exit code."""
-    if not out.absolute().parent.is_dir():
-        raise UsageError(f"--out {out}: there is no directory {out.parent}")
+    _try_out(out)
     found = find_algorithm(algorithm)
     paths = _paths(train_path, test_path, channels)
     sources = [_source(found, name, path, content_type) for name, path in paths.items()]
     if found.channels[0] not in paths:
         raise UsageError(f"{found.name} needs the channel {found.channels[0]}: give it with --{found.channels[0]} PATH")
-    hyperparameters = _complete(found, dict(_pair(word, "-p") for word in params), sources)
+    hyperparameters = _complete(found, _given(params), sources)
     job = _Job(found, sources, hyperparameters, "Pipe" if mode == "pipe" else "File", out, logs)
     for warning in job.warnings():
         print(f"clary: {warning}", file=sys.stderr)
@@ -73,7 +73,10 @@ class _Job:
 
     def warnings(self) -> list[str]:
         """What will go wrong, though it may."""
-        return [text for source in self.sources for text in glued(source)] if self.mode == "Pipe" else []
+        names = ", ".join(self.algorithm.channels)
+        unused = [source.name for source in self.sources if source.name not in self.algorithm.channels]
+        found = [f"{self.algorithm.name} reads the channels {names}: {name} is not used" for name in unused]
+        return found + [text for source in self.sources for text in glued(source) if self.mode == "Pipe"]
 
     def run(self, tree: Tree) -> int:
         """Run the process and say how it ended; give the exit code."""
@@ -92,11 +95,12 @@ class _Job:
                 log.line(line)
                 if any(feeder.error for feeder in feeders):
                     child.stop()
-        log.done()
-        for feeder in feeders:
-            if feeder.error:
-                raise ChannelError(f"channel {feeder.source.name!r} could not be fed: {feeder.error}") from feeder.error
-        return self._finish(tree, child, log)
+            log.done()
+            for feeder in feeders:
+                if error := feeder.error:
+                    raise ChannelError(f"channel {feeder.source.name!r} could not be fed: {error}") from error
+            # a closed terminal sends more than one SIGHUP: none may come between the model and its archive
+            return self._finish(tree, child, log)
 
     def _log(self, feeders: Sequence[Feeder]) -> Log:
         if not smart(sys.stdout.isatty()):
@@ -111,7 +115,7 @@ class _Job:
         if child.code:
             _explain(tree, child, log)
         elif any(path.is_file() for path in tree.model.rglob("*")):
-            pack(tree.model, self.out)
+            self._pack(tree)
             if child.signal is not None:
                 print(f"clary: told to end; {self.out} is the model so far", file=sys.stderr)
             if isinstance(log, Terminal):
@@ -122,6 +126,14 @@ class _Job:
             print("clary: the training was told to end before it had seen a row: there is no model", file=sys.stderr)
             return 128 + child.signal
         return 128 + signal.SIGINT if child.signal == signal.SIGINT else child.code
+
+    def _pack(self, tree: Tree) -> None:
+        try:
+            pack(tree.model, self.out)
+        except (OSError, UsageError) as error:  # the latter where the folder has gone meanwhile
+            why = getattr(error, "strerror", None) or error
+            text = f"{self.out} could not be written: {why}; the model is kept in {tree.rescue()}"
+            raise PlatformError(text) from error
 
     def _celebrate(self, log: Terminal) -> None:
         print(f"{self.algorithm.name} trained for {log.seconds:.1f} s\n")
@@ -149,6 +161,31 @@ def _explain(tree: Tree, child: Child, log: Log) -> None:
             file=sys.stderr,
         )
     print(f"clary: {reason}", file=sys.stderr)
+
+
+def _try_out(out: Path) -> None:
+    """Find out before the training whether its model can be written."""
+    if out.is_dir():
+        raise UsageError(f"--out {out} is a directory: name a file")
+    folder = out.resolve().parent
+    if not folder.is_dir():
+        raise UsageError(f"--out {out}: there is no directory {out.parent}")
+    if out.exists() and not out.is_file():
+        return  # a device or FIFO, which opening could disturb
+    try:
+        with tempfile.NamedTemporaryFile(prefix=f".{out.name}.", suffix=".tmp", dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(f"--out {out} cannot be written: {error.strerror}") from error
+
+
+def _given(params: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in (_pair(word, "-p") for word in params):
+        if key in found:
+            raise UsageError(f"the hyperparameter {key} is given twice")
+        found[key] = value
+    return found
 
 
 def _paths(train_path: Path | None, test_path: Path | None, channels: Sequence[str]) -> dict[str, Path]:

@@ -76,9 +76,12 @@ class Tree:
     ----------
     root
         What ``/opt/ml`` is in a container.
+    temporary
+        Whether `workspace` will remove it.
     """
 
     root: Path
+    temporary: bool = False
 
     @property
     def config(self) -> Path:
@@ -113,6 +116,10 @@ class Tree:
             for source in sources:
                 self._link(source)
 
+    def rescue(self) -> Path:
+        """Where the model is when the tree is gone; what a temporary one holds moves out of it."""
+        return self.model.rename(self.root.with_name(f"{self.root.name}-model")) if self.temporary else self.model
+
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
         (self.config / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
 
@@ -135,7 +142,7 @@ def workspace(root: Path | None) -> Iterator[Tree]:
     if root is None:
         folder = Path(tempfile.mkdtemp(prefix="clary-"))
         try:
-            yield Tree(folder)
+            yield Tree(folder, temporary=True)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -117,19 +120,23 @@ TRAIN = ("train", "kmeans", "--train", "rows.rec")
         (("train", "kmeans"), "kmeans needs the channel train: give it with --train PATH"),
         (("train", "kmeans", "--train", "no.rec"), "channel 'train': no.rec does not exist"),
         ((*TRAIN, "-p", "k"), "-p k: write it as NAME=VALUE"),
+        ((*TRAIN, "-p", "k=3", "k=4"), "the hyperparameter k is given twice"),
         ((*TRAIN, "--channel", "a b=rows.rec"), "'a b' is no channel name"),
         ((*TRAIN, "--channel", "train=rows.rec"), "the channel train is given twice"),
         ((*TRAIN, "--out", "no/m.tar.gz"), "there is no directory no"),
+        ((*TRAIN, "--out", "."), "--out . is a directory: name a file"),
+        ((*TRAIN, "--out", "/proc/m.tar.gz"), "--out /proc/m.tar.gz cannot be written: "),
         ((*TRAIN, "--root", "."), "is not an empty folder"),
         ((*TRAIN, "-p", "k=3", "feature_dim=9"), "Customer Error: "),
         ((*TRAIN, "-p", "k=3", "kk=3"), "did you mean 'k'?"),
         (("serve", "no.tar.gz"), "no.tar.gz does not exist"),
         (("serve", "model.tar.gz", "--port", "99999"), "'99999' is not a whole number from 0 to 65535"),
+        (("serve", "model.tar.gz", "--host", ""), "argument --host: an empty address"),
         (("predict", "rows.csv", "rows.csv"), "rows.csv is no tar.gz archive"),
         (("predict", "model.tar.gz", "no.csv"), "no.csv: No such file or directory"),
         (("predict", "model.tar.gz", "model.tar.gz"), "does not tell the format: say it with --content-type"),
         (("inspect", "rows.rec"), "rows.rec is no tar.gz archive"),
-        (("algorithms", "nope"), "unknown algorithm 'nope'"),
+        (("algorithms", "nope"), "unknown algorithm 'nope': choose from kmeans"),
         (("convert", "rows.csv", "x.foo"), "x.foo: the name does not tell the format: say it with --to"),
         (("convert", "rows.rec", "no/x.csv"), "No such file or directory"),
         (("head", "rows.csv", "--from", "recordio"), "rows.csv: record 0 at byte 0: expected the RecordIO magic"),
@@ -146,3 +153,43 @@ def test_what_is_wrong_is_said_in_one_line(folder: Path, words: tuple[str, ...],
     assert last.startswith("clary: ")
     assert sentence in last
     assert b"Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("algorithms >&-", 0),
+        ("algorithms nope 2>&-", 2),
+        ("inspect model.tar.gz <&- >&- 2>&-", 0),
+        ("convert rows.rec x.csv >&-", 0),
+        ("train kmeans --train rows.rec -p k=3 --out x.tar.gz >&- 2>&-", 0),
+        ("predict model.tar.gz rows.csv --out x.jsonl <&- >&- 2>&-", 0),
+    ],
+)
+def test_closed_streams_are_no_harm(folder: Path, command: str, code: int) -> None:
+    """What would be said is said to nobody, and the work is done."""
+    line = f"{shlex.join(CLARY)} {command}"
+    done = subprocess.run(["sh", "-c", line], cwd=folder, capture_output=True, check=False, timeout=SOON)
+
+    assert done.returncode == code
+    assert b"Traceback" not in done.stdout + done.stderr
+
+
+INTERRUPTED = """
+import os, signal
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    raise ImportError("what NumPy makes of it")
+"""
+
+
+def test_ctrl_c_is_quiet_from_the_beginning(folder: Path, tmp_path: Path) -> None:
+    """While clary imports what a command needs, Ctrl-C ends it without a traceback."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
+    (tmp_path / "numpy.py").write_text(INTERRUPTED)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [*CLARY, "head", "rows.csv"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False, timeout=SOON)
+
+    assert (done.returncode, done.stderr) == (130, b"")

@@ -10,7 +10,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NoReturn
@@ -28,6 +28,7 @@ _USERS_FILES: Final = (FileNotFoundError, PermissionError, IsADirectoryError, No
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run a command line, by default that of the process, and return the exit code."""
+    _fill_streams()
     words = sys.argv[1:] if words is None else list(words)
     if words == ["train"]:
         from .train.job import main as job
@@ -37,9 +38,9 @@ def main(words: Sequence[str] | None = None) -> int:
         from .serve.workers import main as server
 
         return server()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
-            signal.signal(number, _leave)
+    _handle(signal.SIGTERM, _leave)
+    _handle(signal.SIGHUP, _leave)
+    _handle(signal.SIGINT, _quit)
     try:
         return _run(words)
     except KeyboardInterrupt:
@@ -63,9 +64,28 @@ def _run(words: Sequence[str]) -> int:
         return 0
     module, function = arguments.pop("run")
     run = getattr(importlib.import_module(f"{__package__}.containers.{module}"), function)
+    _handle(signal.SIGINT, signal.default_int_handler)
     code: int = run(**arguments) or 0
     sys.stdout.flush()
     return code
+
+
+def _fill_streams() -> None:
+    """Put /dev/null in the place of standard streams that are closed, before a file gets their numbers."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115  # for as long as we run
+
+
+def _handle(number: int, handler: Callable[[int, FrameType | None], object]) -> None:
+    """Handle a signal, unless it is ignored, as nohup wants it."""
+    if signal.getsignal(number) != signal.SIG_IGN:
+        signal.signal(number, handler)
+
+
+def _quit(number: int, _frame: FrameType | None) -> NoReturn:
+    """End at once, as nothing is there to lose yet: an import that Ctrl-C breaks off would blame NumPy for it."""
+    os._exit(128 + number)
 
 
 def _leave(number: int, _frame: FrameType | None) -> NoReturn:
@@ -143,7 +163,7 @@ def _add_serve(commands: Any) -> None:
     more = "Without any further word: be that endpoint, in a container."
     add = _command(commands, "serve", "endpoint", text, more).add_argument
     add("model", type=Path, metavar="MODEL", help="model.tar.gz or a model directory")
-    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    add("--host", type=_host, default="127.0.0.1", help="address to listen on (default: %(default)s)")
     add("--port", type=_port, default=8080, help="port to listen on, 0 for any free one (default: %(default)s)")
     add("--workers", type=_positive, metavar="N", help="number of processes (default: one for each core)")
     add("--root", type=Path, metavar="DIR", help="build the /opt/ml tree here and keep it (default: a temporary one)")
@@ -155,6 +175,7 @@ def _add_predict(commands: Any) -> None:
     add("data", metavar="DATA", help="file with the rows, - for standard input")
     add("--accept", default="application/jsonlines", metavar="T", help="of the answers (default: %(default)s)")
     add("--content-type", metavar="T", help="of the data (default: by its suffix)")
+    add("--label-size", type=_natural, default=0, metavar="N", help="label columns in csv and npy (default: 0)")
     add("--out", default="-", metavar="FILE", help="where the answers go (default: standard output)")
 
 
@@ -202,6 +223,7 @@ def _add_head(commands: Any) -> None:
     add("source", metavar="FILE", help="file to read, - for standard input")
     add("-n", type=_natural, default=5, dest="count", metavar="N", help="number of rows (default: %(default)s)")
     add("--from", dest="source_format", choices=FORMATS, metavar="F", help=f"format of FILE: {', '.join(FORMATS)}")
+    add("--label-size", type=_natural, default=0, metavar="N", help="label columns in csv and npy (default: 0)")
 
 
 def _add_datasets(commands: Any) -> None:
@@ -218,6 +240,12 @@ def _natural(text: str) -> int:
 
 def _positive(text: str) -> int:
     return _whole(text, 1)
+
+
+def _host(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an empty address: 127.0.0.1 is this machine alone, 0.0.0.0 all networks")
+    return text
 
 
 def _port(text: str) -> int:

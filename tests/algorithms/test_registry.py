@@ -25,7 +25,7 @@ def test_spellings(name: str) -> None:
 @pytest.mark.parametrize("name", ["", "kmean", "../kmeans", "clary.algorithms.kmeans"])
 def test_unknown(name: str) -> None:
     """Of an unknown algorithm one is told which there are."""
-    with pytest.raises(UserError, match=f"^unknown algorithm {name!r}: there are {', '.join(ALGORITHMS)}$"):
+    with pytest.raises(UserError, match=f"^unknown algorithm {name!r}: choose from {', '.join(ALGORITHMS)}$"):
         algorithm(name)
 
 

@@ -24,6 +24,15 @@ def test_a_terminal_gets_a_progress_line_and_a_table(on_terminal: OnTerminal, fo
     assert "\x1b" not in seen
 
 
+def test_a_share_that_nobody_knows_is_not_shown(on_terminal: OnTerminal, folder: Path, tmp_path: Path) -> None:
+    """In the first epoch of File mode the line counts mini-batches and seconds, and claims no 0 %."""
+    words = ("-p", "k=3", "mini_batch_size=1", "--out", str(tmp_path / "m.tar.gz"))
+    _, seen = on_terminal("train", "kmeans", "--train", "rows.rec", *words, cwd=folder)
+
+    assert re.search(r"\rtraining kmeans( +mini-batch \d+)?  \d+\.\d s *\r", seen)
+    assert " 0 %" not in seen
+
+
 def test_logs_shows_the_log_on_a_terminal_too(on_terminal: OnTerminal, folder: Path, tmp_path: Path) -> None:
     """Log lines stand above the progress line, whole."""
     out = str(tmp_path / "m.tar.gz")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +92,84 @@ def test_sigterm_ends_a_training_well(started: Start, folder: Path, tmp_path: Pa
 
     assert process.returncode == 0
     assert (tmp_path / "m.tar.gz").is_file()
+
+
+def test_a_closed_terminal_leaves_the_model_so_far(folder: Path, tmp_path: Path) -> None:
+    """When the terminal goes and the kernel and the shell have both sent their SIGHUP, the model is packed."""
+    out = tmp_path / "m.tar.gz"
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "clary", "train", "kmeans", "--train", "rows.rec", *LONG, "--logs", "--out", out]
+    with subprocess.Popen(command, cwd=folder, stdout=follower, stderr=follower) as process:
+        os.close(follower)
+        seen = b""
+        while b"#progress_metric" not in seen:
+            seen += os.read(leader, 65536)
+        os.close(leader)
+        for _ in range(2):
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.01)
+        process.wait(SOON)
+
+    assert out.is_file()
+
+
+def test_a_model_that_cannot_be_packed_is_kept(clary: Clary, folder: Path, tmp_path: Path) -> None:
+    """A disk that is full when the training has ended does not cost the training."""
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    done = clary("train", "kmeans", "--train", "rows.rec", "-p", "k=3", "--out", "/dev/full", cwd=folder)
+    found = re.search(rb"\nclary: /dev/full could not be written: .*; the model is kept in (/.+)\n", done.stderr)
+
+    assert done.returncode == 3
+    assert found
+    kept = Path(os.fsdecode(found[1]))
+    assert clary("inspect", kept, cwd=folder).returncode == 0
+    kept.joinpath("model_algo-1").rename(tmp_path / "model_algo-1")
+    kept.rmdir()
+
+
+def test_modules_in_the_users_folder_are_not_taken(folder: Path, tmp_path: Path) -> None:
+    """A numpy.py of the user's is none of the job's business, whatever the version of Python."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/numpy.py").write_text("raise SystemExit('the wrong one')")
+    words = (sys.executable, "-c", "import sys; del sys.path[0]; from clary.cli import main; sys.exit(main())")
+    train = ("train", "kmeans", "--train", folder / "rows.rec", "-p", "k=3")
+    done = subprocess.run([*words, *train], cwd=tmp_path / "here", capture_output=True, check=False, timeout=SOON)
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_job_ends_with_who_started_it(started: Start, folder: Path, tmp_path: Path) -> None:
+    """Nothing trains on for nobody when ``clary train`` is killed."""
+    root = tmp_path / "ml"
+    with started("train", "kmeans", "--train", "rows.rec", *LONG, "--root", str(root), cwd=folder) as process:
+        assert process.stdout is not None
+        assert any(b"#progress_metric" in line for line in process.stdout)
+        job = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
+        process.kill()
+        process.communicate(timeout=SOON)  # until the job has closed its output too
+        deadline = time.monotonic() + SOON
+        while _runs(job) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    assert not _runs(job)
+
+
+def _runs(job: int) -> bool:
+    """Whether a process is neither gone nor a zombie that waits for its new parent."""
+    try:
+        return Path(f"/proc/{job}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_channel_that_nobody_reads_is_told(clary: Clary, folder: Path, tmp_path: Path) -> None:
+    """As on the platform it is allowed, but a misspelt name would otherwise pass unseen."""
+    words = ("--train", "rows.rec", "--channel", "tset=rows.rec", "-p", "k=3", "--out", tmp_path / "m.tar.gz")
+    done = clary("train", "kmeans", *words, cwd=folder)
+
+    assert done.returncode == 0
+    assert b"clary: kmeans reads the channels train, test: tset is not used\n" in done.stderr
 
 
 def test_a_second_ctrl_c_does_not_wait(started: Start, folder: Path, tmp_path: Path) -> None:
