@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import numpy as np
 
-from ..errors import CorruptRecordError
+from ..errors import CorruptRecordError, DataError
 from . import framing, ragged, record, wire
 from .batch import Array, Batch, concatenate, rebatch
 from .framing import MAGIC_BYTES, Frame
@@ -35,14 +37,15 @@ _FEW: Final = 8  # fewer records at a constant stride are not worth a batch of t
 
 
 def read_batches(
-    stream: BinaryIO, size: int | None = None, *, dtype: Any = None, block_bytes: int = BLOCK
+    source: BinaryIO | str | os.PathLike[str], size: int | None = None, *, dtype: Any = None, block_bytes: int = BLOCK
 ) -> Iterator[Batch]:
-    """Batches of the records of a stream.
+    """Batches of the records of a stream, a file or a directory.
 
     Parameters
     ----------
-    stream
-        Binary; a file, FIFO or anything with ``readinto``.
+    source
+        A binary stream, anything with ``readinto``; or the path of a file, a FIFO, or a directory whose files, but
+        for those whose name begins with a dot, are read one after the other in the order of their paths.
     size
         Rows of a batch; by default as they come, block by block.
     dtype
@@ -53,8 +56,10 @@ def read_batches(
     Raises
     ------
     CorruptRecordError
-        When a frame or record is cut or odd, or has another number of features than those before. Records before
-        it have been yielded.
+        When a frame or record is cut or odd, or has another number of features than those before in its stream.
+        Records before it have been yielded.
+    DataError
+        When the files of a directory differ in the number of features.
 
     Examples
     --------
@@ -65,10 +70,31 @@ def read_batches(
     >>> [(batch.features.tolist(), batch.labels.tolist()) for batch in read_batches(file)]
     [([[1.0, 2.0], [3.0, 4.0]], [0.0, 1.0])]
     """
-    batches: Iterator[Batch] = _Decoder(stream, block_bytes).batches()
+    batches = _views(source, block_bytes)
     if dtype is not None:
         batches = (batch.astype(dtype) for batch in batches)
     return (concatenate([batch]) for batch in batches) if size is None else rebatch(batches, size)
+
+
+def _views(source: BinaryIO | str | os.PathLike[str], block_bytes: int) -> Iterator[Batch]:
+    """Batches of all streams of a source, as views."""
+    if not isinstance(source, (str, os.PathLike)):
+        yield from _Decoder(source, block_bytes).batches()
+        return
+    root, width = Path(source), None
+    for path in sorted(_files(root)) if root.is_dir() else [root]:
+        with path.open("rb", buffering=0) as stream:
+            for batch in _Decoder(stream, block_bytes).batches():
+                width = batch.width if width is None else width
+                if batch.width != width:
+                    raise DataError(f"{path} has {batch.width} features, the files before have {width}")
+                yield batch
+
+
+def _files(folder: Path) -> list[Path]:
+    """Files below a folder, without those that are hidden."""
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
 def read_views(stream: BinaryIO) -> Iterator[Batch]:

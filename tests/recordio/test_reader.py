@@ -201,3 +201,24 @@ def test_real_files(shared_data: Callable[[str], Path], name: str, rows: Any, la
     assert batch.labels is not None
     assert np.array_equal(batch.dense(), rows)
     assert batch.labels.tolist() == labels
+
+
+def test_directory(tmp_path: Path) -> None:
+    """A directory gives the records of its files in the order of their paths, without hidden ones."""
+    for name, value in (("b.rec", 2), ("a/z.rec", 1), (".hidden.rec", 9)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        with (tmp_path / name).open("wb") as file:
+            write_batch(file, Batch(np.array([[value]], np.float32)))
+
+    assert [batch.features.tolist() for batch in read_batches(tmp_path)] == [[[1.0]], [[2.0]]]
+    assert [batch.features.tolist() for batch in read_batches(str(tmp_path / "b.rec"))] == [[[2.0]]]
+
+
+def test_directory_of_two_widths(tmp_path: Path) -> None:
+    """Files of different widths are an error that names the second."""
+    for name, width in (("a.rec", 2), ("b.rec", 3)):
+        with (tmp_path / name).open("wb") as file:
+            write_batch(file, Batch(np.ones((1, width), np.float32)))
+
+    with pytest.raises(DataError, match=r"b\.rec has 3 features, the files before have 2"):
+        list(read_batches(tmp_path))
