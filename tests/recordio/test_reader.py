@@ -210,8 +210,8 @@ def test_directory(tmp_path: Path) -> None:
         with (tmp_path / name).open("wb") as file:
             write_batch(file, Batch(np.array([[value]], np.float32)))
 
-    assert [batch.features.tolist() for batch in read_batches(tmp_path)] == [[[1.0]], [[2.0]]]
-    assert [batch.features.tolist() for batch in read_batches(str(tmp_path / "b.rec"))] == [[[2.0]]]
+    assert [batch.dense().tolist() for batch in read_batches(tmp_path)] == [[[1.0]], [[2.0]]]
+    assert [batch.dense().tolist() for batch in read_batches(str(tmp_path / "b.rec"))] == [[[2.0]]]
 
 
 def test_directory_of_two_widths(tmp_path: Path) -> None:
