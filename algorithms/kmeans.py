@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Final
 
 import numpy as np
@@ -87,7 +87,7 @@ class State:
     counts: Array  # (K,) float64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class KMeansModel:
     """The k centres.
 
@@ -111,19 +111,24 @@ class KMeansModel:
         """Number of features of a row."""
         return int(self.centres.shape[1])
 
+    @cached_property
+    def _seen(self) -> tuple[Array | None, Array, Array]:
+        """What `recentred` gives, and the squared norms, shape (k,): the same for every request."""
+        offset, centres = recentred(self.centres)
+        return offset, centres, squared_norms(centres)
+
     def predict(self, features: Array | CSR) -> Predictions:
         """The closest centre of each row of shape (n, d), and the Euclidean distance to it."""
         closest, squared = [], []
-        offset, centres = recentred(self.centres)
-        norms = squared_norms(centres)  # (k,)
+        offset, centres, norms = self._seen
         for piece in pieces(features, len(centres), offset):
             part = piece.of(centres)
             labels = nearest_centres(piece.rows, part, norms)[0]
+            distances = exact_distances(piece.rows, part, labels)
+            if piece.columns is not None:  # in the other columns these rows are zero, the centres are not
+                distances += np.maximum(norms - squared_norms(part), 0)[labels]
             closest.append(labels.astype(np.float32))
-            elsewhere = (
-                np.maximum(norms - squared_norms(part), 0) if piece.columns is not None else np.zeros_like(norms)
-            )
-            squared.append(exact_distances(piece.rows, part, labels) + elsewhere[labels])
+            squared.append(distances)
         columns = {"closest_cluster": np.concatenate(closest), "distance_to_cluster": np.sqrt(np.concatenate(squared))}
         return Predictions("predictions", columns)
 

@@ -11,9 +11,6 @@ from ..errors import ClaryError, PlatformError
 
 __all__ = ["write_atomic", "write_failure"]
 
-_FAILURE_CHARACTERS = 1024
-"""What the platform shows of the failure file."""
-
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file in one step: under a temporary name, to the disk, then renamed.

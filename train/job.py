@@ -134,9 +134,5 @@ def _fail(path: Path, error: ClaryError) -> int:
 
 def _translated(error: Exception) -> ClaryError:
     """An error that nobody expected, as one of ours."""
-    if isinstance(error, (MemoryError, OSError)):
-        translated: ClaryError = PlatformError(f"{type(error).__name__}: {error}")
-    else:
-        translated = AlgorithmError(f"{_UNEXPECTED} {type(error).__name__}: {error}")
-    translated.__cause__ = error
-    return translated
+    what = f"{type(error).__name__}: {error}"
+    return PlatformError(what) if isinstance(error, (MemoryError, OSError)) else AlgorithmError(f"{_UNEXPECTED} {what}")
