@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -108,6 +108,10 @@ class Report(Protocol):
         """Measure a phase for the ``#metrics`` line at the end."""
         ...
 
+    def measured(self, name: str, value: float) -> None:
+        """A number for the ``#metrics`` line at the end."""
+        ...
+
     def keep(self, model: Callable[[], Model]) -> None:
         """How to make the model from what is learnt so far, should the job be told to end."""
         ...
@@ -162,7 +166,13 @@ class Algorithm:
     metrics
         What is printed as ``#quality_metric``.
     labelled
-        Whether CSV training data has a label column unless told otherwise on the command line.
+        Channels whose rows need a label; the command line takes the first column of their CSV for it.
+    distribution
+        The S3DistributionType that a channel has to have; where the configuration says none, any is taken for it.
+    strict_width
+        Whether rows need as many columns as `feature_dim` says.
+    artifact
+        Name of the file in ``model.tar.gz``.
     """
 
     name: str
@@ -175,8 +185,9 @@ class Algorithm:
     content_types: tuple[str, ...]
     accepts: tuple[str, ...]
     metrics: tuple[Metric, ...]
-    labelled: bool
-
+    labelled: tuple[str, ...] = ()
+    distribution: Mapping[str, str] = field(default_factory=dict)
+    strict_width: bool = True
     artifact: str = "model_algo-1"
 
     def open(self, path: Path) -> Model:

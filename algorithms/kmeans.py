@@ -23,20 +23,18 @@ from ..errors import ArtifactError, ChannelError
 from ..recordio.batch import CSR, Array
 from .base import Algorithm, Channel, Metric, Predictions, Report
 from .lloyd import (
-    dense,
     exact_distances,
     group_sums,
     kmeans_plus_plus,
     lloyd,
     nearest_centres,
     never,
-    pieces,
-    recentred,
     squared_norms,
     weighted_mean,
 )
 from .ndarray import dump_arrays, load_arrays
 from .params import HyperParameters, hp
+from .rows import dense, pieces, recentred
 
 __all__ = ["ALGORITHM", "KMeansModel", "KMeansParams", "fit"]
 
@@ -372,5 +370,4 @@ ALGORITHM = Algorithm(
         Metric("msd", minimize=True, channels=("train", "test"), doc="Mean squared distance to the closest centre."),
         Metric("ssd", minimize=True, channels=("test",), doc="Sum of squared distances to the closest centre."),
     ),
-    labelled=False,
 )

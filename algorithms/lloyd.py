@@ -8,31 +8,22 @@ References
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 
-from ..recordio.batch import CSR, Array
+from ..recordio.batch import Array
 
 __all__ = [
-    "Piece",
-    "dense",
     "exact_distances",
     "group_sums",
     "kmeans_plus_plus",
     "lloyd",
     "nearest_centres",
     "never",
-    "pieces",
-    "recentred",
     "squared_norms",
     "weighted_mean",
 ]
-
-_CHUNK_BYTES: Final = 16 << 20  # of rows made dense, or of distances, at a time
-_FAR: Final = 100.0  # squared distance of the centres from zero, in units of their variance, that costs digits
 
 
 def never() -> bool:
@@ -194,69 +185,6 @@ def exact_distances(rows: Array, centres: Array, labels: Array) -> Array:
     return squared
 
 
-def recentred(centres: Array) -> tuple[Array | None, Array]:
-    """The mean of the centres, and the centres seen from there; None and the centres where that changes nothing.
-
-    Distances are differences of squares here. Where the centres are much further from zero than from one another,
-    float32 would lose them, so rows and centres are moved to around zero.
-    """
-    mean = centres.mean(axis=0, dtype=np.float64)  # (d,)
-    with np.errstate(over="ignore", invalid="ignore"):
-        variance = np.einsum("ij,ij->", centres, centres, dtype=np.float64) / len(centres) - mean @ mean
-    if not mean @ mean > _FAR * variance:
-        return None, centres
-    offset = mean.astype(np.float32)
-    return offset, centres - offset
-
-
-class Piece(NamedTuple):
-    """Some rows made dense, in the columns where any of them has a value."""
-
-    rows: Array  # (m, d), or (m, some)
-    columns: Array | None  # (some,); None for all d
-
-    def of(self, array: Array) -> Array:
-        """These columns of an array of shape (k, d)."""
-        return array if self.columns is None else array[:, self.columns]
-
-    def add(self, sums: Array, part: Array) -> None:
-        """Add to these columns of an array of shape (k, d)."""
-        if self.columns is None:
-            sums += part
-        else:
-            sums[:, self.columns] += part
-
-
-def pieces(features: Array | CSR, centres: int, offset: Array | None = None) -> Iterator[Piece]:
-    """The rows in dense pieces, seen from `offset`, bounded in the bytes of rows and of distances to the centres.
-
-    Rows of a wide sparse matrix have values in few columns; the others are left out.
-    """
-    if isinstance(features, CSR) and offset is None:
-        each = max(1, len(features.indices) // max(1, len(features)))  # values of a row
-        step = max(1, math.isqrt(_CHUNK_BYTES // (4 * each)))
-        if features.shape[1] > 4 * step * each:
-            yield from _narrow_pieces(features, step)
-            return
-    width = int(features.shape[1]) if isinstance(features, CSR) or offset is not None else 1
-    step = max(1, _CHUNK_BYTES // (4 * max(centres, width)))
-    for start in range(0, max(1, len(features)), step):  # no rows are one empty piece
-        rows = dense(features[start : start + step])
-        yield Piece(rows if offset is None else rows - offset, None)
-
-
-def _narrow_pieces(features: CSR, step: int) -> Iterator[Piece]:
-    for start in range(0, max(1, len(features)), step):
-        part = features[start : start + step]
-        columns, places = np.unique(part.indices, return_inverse=True)
-        yield Piece(CSR(part.indptr, places, part.values, (len(part), len(columns))).toarray(), columns)
-
-
 def weighted_mean(values: Array, weights: Array) -> float:
     """Mean of the values, each as often as its weight says."""
     return float(values @ weights / weights.sum())
-
-
-def dense(features: Array | CSR) -> Array:
-    """The rows as a dense array of shape (n, d)."""
-    return features.toarray() if isinstance(features, CSR) else features

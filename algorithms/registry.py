@@ -16,11 +16,20 @@ __all__ = ["ALGORITHMS", "algorithm", "open_artifact"]
 ALGORITHMS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "kmeans": "clary.algorithms.kmeans",
+        "pca": "clary.algorithms.pca",
+        "randomcutforest": "clary.algorithms.randomcutforest",
     }
 )
 """AWS's repository name → module with an ``ALGORITHM``."""
 
-_ALIASES: Final[Mapping[str, str]] = MappingProxyType({"k-means": "kmeans"})
+_ALIASES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "k-means": "kmeans",
+        "principal-component-analysis": "pca",
+        "random-cut-forest": "randomcutforest",
+        "rcf": "randomcutforest",
+    }
+)
 
 
 def algorithm(name: str) -> Algorithm:

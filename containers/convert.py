@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from ..recordio.batch import Batch
+from ..recordio.shingles import shingle_batches
 from .files import size_text
 from .formats import Input, Options, format_name, open_input
 from .screen import Progress, bar, smart
@@ -27,12 +28,16 @@ def convert(
     dtype: str,
     sparse: bool | None,
     shards: int,
+    shingle: int,
 ) -> None:
-    """Read the rows of `source` and write them to `out`, which appears when it is complete."""
+    """Read the rows of `source` and write them, or their shingles, to `out`, which appears when it is complete."""
     kind = format_name(source, source_format, "--from")
     target = Target(out, format_name(out, out_format, "--to"), shards, dtype, sparse, first_index)
     with open_input(source) as given:
-        rows = target.write(_watched(given, given.batches(kind, Options(label_size, features, first_index))))
+        batches = given.batches(kind, Options(label_size, features, first_index))
+        if shingle > 1:
+            batches = shingle_batches(batches, shingle)
+        rows = target.write(_watched(given, batches))
     if sys.stderr.isatty():
         size = size_text(sum(path.stat().st_size for path in target.paths))
         print(f"{out}: {rows} rows, {size}", file=sys.stderr)

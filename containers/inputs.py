@@ -50,7 +50,7 @@ def first_width(source: Source, algorithm: Algorithm) -> int:
     media = parse_media_type(source.content_type or media_type(algorithm.content_types[0]))
     for file in source.files.values():
         with open_input(str(file)) as given:
-            for batch in decode_stream(given.stream, media, default_label_size=int(algorithm.labelled)):
+            for batch in decode_stream(given.stream, media, default_label_size=int(source.name in algorithm.labelled)):
                 return batch.width
     raise UsageError(f"there is no row in the channel {source.name!r}: is it the right file?")
 

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NoReturn
@@ -17,11 +17,12 @@ from typing import Any, BinaryIO, Final, NoReturn
 import numpy as np
 
 from ..algorithms.registry import open_artifact
-from ..errors import AlgorithmError, ArtifactError, DataError, PlatformError, UserError
+from ..errors import AlgorithmError, ArtifactError, DataError, PlatformError, UsageError, UserError
 from ..recordio import framing
 from ..recordio.batch import Batch
 from ..recordio.content import format_of
 from ..recordio.jsonlines import read_json
+from ..recordio.shingles import shingle_batches
 from ..recordio.writer import write_batch
 from .artifact import open_model
 from .endpoint import endpoint
@@ -39,10 +40,14 @@ _PLACE: Final = re.compile(r"\b(line|row|record) (\d+)(?: at byte (\d+))?")
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Body of a request, and how many lines, rows, records and bytes of the file were in those before it."""
+    """Body of a request, and how many lines, rows, records and bytes of the file were in those before it.
+
+    Each row of the body is `shingle` rows of the file.
+    """
 
     body: bytes
     before: Mapping[str, int]
+    shingle: int = 1
 
     def placed(self, text: str) -> str:
         """What the server says of a place in the body, said of the place in the file."""
@@ -50,12 +55,17 @@ class _Piece:
 
     def _moved(self, place: re.Match[str]) -> str:
         unit, number, byte = place.groups()
-        moved = f"{unit} {int(number) + self.before.get(unit, 0)}"
+        first = int(number) + self.before.get(unit, 0)
+        if self.shingle > 1:
+            return f"rows {first} to {first + self.shingle - 1}"
+        moved = f"{unit} {first}"
         return moved if byte is None else f"{moved} at byte {int(byte) + self.before.get('byte', 0)}"
 
 
-def predict(*, model: Path, data: str, accept: str, content_type: str | None, out: str, label_size: int) -> None:
-    """Write the model's answer for every row of `data` to `out`.
+def predict(
+    *, model: Path, data: str, accept: str, content_type: str | None, out: str, label_size: int, shingle: int
+) -> None:
+    """Write the model's answer for every row of `data` to `out`; with `shingle`, for every so many of them in a row.
 
     Raises
     ------
@@ -65,16 +75,21 @@ def predict(*, model: Path, data: str, accept: str, content_type: str | None, ou
         When that is for the data, or there is no row.
     """
     kind = format_of(content_type).name if content_type else format_name(data, None, "--content-type")
-    sent = (content_type or media_type(kind)) if kind in _CUTS else media_type("recordio")
+    media = content_type or media_type(kind)
     if label_size and kind == "csv":
-        sent += f";label_size={label_size}"
+        media += f";label_size={label_size}"
+    cut = kind in _CUTS and shingle == 1
     with (
         output(out) as stream,
         open_model(model) as folder,
         open_input(data) as given,
         _server(model, folder) as connection,
     ):
-        pieces = _pieces(given, kind, folder, label_size)
+        if cut:
+            pieces = _cut(given.stream, *_CUTS[kind])
+        else:
+            pieces = _encode(_rows(given, kind, media, folder, Options(label_size), shingle), shingle)
+        sent = media if cut else media_type("recordio")
         answers = (_ask(connection, piece, sent, media_type(accept)) for piece in pieces)
         first = next(answers, None)
         if first is None:
@@ -92,14 +107,25 @@ def _server(model: Path, folder: Path) -> Iterator[http.client.HTTPConnection]:
         raise ArtifactError(f"{model}: {error}") from error
 
 
-def _pieces(given: Input, kind: str, folder: Path, label_size: int) -> Iterator[_Piece]:
-    """The rows as bodies of requests: cut out of the file where that can be, otherwise as RecordIO."""
-    if kind in _CUTS:
-        return _cut(given.stream, *_CUTS[kind])
+def _rows(given: Input, kind: str, media: str, folder: Path, options: Options, shingle: int) -> Iterator[Batch]:
+    """What the model is asked, decoded here: rows that cannot be cut out of the file, and shingles of any."""
     if kind == "json":
-        return _encode(_json(given.stream))
-    width = open_artifact(folder)[1].feature_dim if kind == "libsvm" else None
-    return _encode(given.batches(kind, Options(label_size, width)))
+        rows = _json(given.stream)
+    elif kind in _CUTS:
+        rows = given.batches(media, options)  # the parameters of a media type count too
+    elif kind == "libsvm":
+        rows = given.batches(kind, replace(options, features=_width(folder, shingle)))
+    else:
+        rows = given.batches(kind, options)
+    return rows if shingle == 1 else shingle_batches(rows, shingle)
+
+
+def _width(folder: Path, shingle: int) -> int:
+    """Number of columns of a row of the file, which libsvm does not tell."""
+    wanted = open_artifact(folder)[1].feature_dim
+    if wanted % shingle:
+        raise UsageError(f"--shingle {shingle}: the model's {wanted} features are not {shingle} rows side by side")
+    return wanted // shingle
 
 
 def _json(stream: BinaryIO) -> Iterator[Batch]:
@@ -167,8 +193,8 @@ def _bodies(stream: BinaryIO, border: Callable[[bytes], int]) -> Iterator[bytes]
         yield held
 
 
-def _encode(batches: Iterator[Batch]) -> Iterator[_Piece]:
-    """Rows of any other format, as RecordIO pieces that fit into a request."""
+def _encode(batches: Iterator[Batch], shingle: int) -> Iterator[_Piece]:
+    """Decoded rows as RecordIO pieces that fit into a request."""
     held = io.BytesIO()
     sent = taken = 0
     for batch in batches:
@@ -179,10 +205,10 @@ def _encode(batches: Iterator[Batch]) -> Iterator[_Piece]:
             write_batch(held, part)
             taken += len(part)
             if held.tell() > _LIMIT - 2 * _PIECE:
-                yield _Piece(held.getvalue(), {"row": sent})
+                yield _Piece(held.getvalue(), {"row": sent}, shingle)
                 held, sent = io.BytesIO(), taken
     if held.tell():
-        yield _Piece(held.getvalue(), {"row": sent})
+        yield _Piece(held.getvalue(), {"row": sent}, shingle)
 
 
 def _ask(connection: http.client.HTTPConnection, piece: _Piece, sent: str, accept: str) -> tuple[str, bytes]:

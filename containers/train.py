@@ -207,7 +207,8 @@ def _pair(word: str, flag: str) -> tuple[str, str]:
 
 def _source(algorithm: Algorithm, name: str, path: Path, given: str | None) -> Source:
     source = Source.find(name, path)
-    return Source(name, source.files, given or content_type(source, labelled=algorithm.labelled))
+    told = given or content_type(source, labelled=name in algorithm.labelled)
+    return Source(name, source.files, told, algorithm.distribution.get(name, source.distribution))
 
 
 def _complete(algorithm: Algorithm, given: Mapping[str, str], sources: Sequence[Source]) -> Mapping[str, str]:

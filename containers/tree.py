@@ -34,11 +34,14 @@ class Source:
         Place in the channel → file, in name order.
     content_type
         None where the user said nothing and the suffixes tell nothing.
+    distribution
+        The S3DistributionType; for one host they are all the same.
     """
 
     name: str
     files: Mapping[str, Path]
     content_type: str | None = None
+    distribution: str = "FullyReplicated"
 
     @classmethod
     def find(cls, name: str, path: Path) -> Source:
@@ -164,7 +167,7 @@ _RESOURCES: Final[Mapping[str, Any]] = {
 
 
 def _channel(source: Source, mode: Mode) -> dict[str, str]:
-    entry = {"TrainingInputMode": mode, "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
+    entry = {"TrainingInputMode": mode, "S3DistributionType": source.distribution, "RecordWrapperType": "None"}
     return entry if source.content_type is None else {**entry, "ContentType": source.content_type}
 
 

@@ -7,6 +7,7 @@ Reading and writing rows, fast::
     write_batch(stream, batch)   rows → records, as the SageMaker SDK writes them    writer.py
     Batch, CSR                   rows on their way: dense, or sparse without scipy   batch.py
     concatenate, rebatch         batches → one, or → batches of an exact size        batch.py
+    shingle, shingle_batches     rows of a series side by side                       shingles.py
 
 Frames, whatever they hold::
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         write_numpy_to_dense_tensor,
         write_spmatrix_to_sparse_tensor,
     )
+    from .shingles import shingle, shingle_batches
     from .writer import write_batch
 
 __all__ = [
@@ -52,12 +54,15 @@ __all__ = [
     "read_records",
     "read_spmatrix",
     "rebatch",
+    "shingle",
+    "shingle_batches",
     "write_batch",
     "write_frame",
     "write_numpy_to_dense_tensor",
     "write_spmatrix_to_sparse_tensor",
 ]
 
+# a module has no name of `__all__`: importing it would put it in that name's place
 _PLACES: Final = {
     "CSR": "batch",
     "Batch": "batch",
@@ -67,6 +72,8 @@ _PLACES: Final = {
     "read_body": "reader",
     "read_frames": "framing",
     "rebatch": "batch",
+    "shingle": "shingles",
+    "shingle_batches": "shingles",
     "write_batch": "writer",
     "write_frame": "framing",
 }

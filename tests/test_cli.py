@@ -73,6 +73,24 @@ def test_convert_reads_and_writes_streams(folder: Path) -> None:
     assert done.stdout == (folder / "rows.rec").read_bytes()
 
 
+def test_a_series_is_scored_by_its_shingles(tmp_path: Path) -> None:
+    """A model that learnt from converted shingles answers for row 8 and each after it."""
+    (tmp_path / "series.csv").write_bytes(format_csv([ROWS[:, :1]]))
+    words = (
+        ("convert", "series.csv", "shingles.rec", "--shingle", "8"),
+        ("train", "kmeans", "--train", "shingles.rec", "-p", "k=3"),
+        ("predict", "model.tar.gz", "series.csv", "--shingle", "8", "--out", "one.jsonl"),
+        ("predict", "model.tar.gz", "shingles.rec", "--out", "other.jsonl"),
+    )
+    for line in words:
+        done = clary(*line, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    answers = (tmp_path / "one.jsonl").read_bytes()
+
+    assert answers == (tmp_path / "other.jsonl").read_bytes()
+    assert answers.count(b"\n") == len(ROWS) - 8 + 1
+
+
 def test_head_shows_rows(folder: Path) -> None:
     """One line about the file, and as many rows as asked for."""
     lines = clary("head", "rows.rec", "-n", "2", cwd=folder).stdout.decode().splitlines()
@@ -135,9 +153,14 @@ TRAIN = ("train", "kmeans", "--train", "rows.rec")
         (("predict", "rows.csv", "rows.csv"), "rows.csv is no tar.gz archive"),
         (("predict", "model.tar.gz", "no.csv"), "no.csv: No such file or directory"),
         (("predict", "model.tar.gz", "model.tar.gz"), "does not tell the format: say it with --content-type"),
+        (
+            ("predict", "model.tar.gz", "rows.csv", "--shingle", "0"),
+            "--shingle: '0' is not a whole number of at least 1",
+        ),
         (("inspect", "rows.rec"), "rows.rec is no tar.gz archive"),
         (("algorithms", "nope"), "unknown algorithm 'nope': choose from kmeans"),
         (("convert", "rows.csv", "x.foo"), "x.foo: the name does not tell the format: say it with --to"),
+        (("convert", "rows.rec", "x.rec", "--shingle", "601"), "rows.rec: too few rows for a shingle: 600 of the 601"),
         (("convert", "rows.rec", "no/x.csv"), "No such file or directory"),
         (("head", "rows.csv", "--from", "recordio"), "rows.csv: record 0 at byte 0: expected the RecordIO magic"),
         (("datasets", "mnist"), "no data set 'mnist': there are digits, iris"),

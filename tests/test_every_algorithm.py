@@ -3,7 +3,8 @@
 An algorithm joins by its line in the registry and a folder ``golden/<name>`` with one ``golden.json``::
 
     hyperparameters   of the small job that these tests run
-    data              shape of its data; every number is a multiple of 1/8, so text and bytes hold the same
+    data              shape of its data, and number of different labels where there are some; every number is a
+                      multiple of 1/8, so text and bytes hold the same
     wide              hyperparameters of a job whose data is larger than the memory it may use
     refused           values that are not allowed, by hyperparameter
     metrics           what the small job has to print, by metric definition
@@ -59,30 +60,32 @@ class Golden:
         rows[rng.random(rows.shape) < 0.2] = 0
         return (np.round(rows * 8) / 8).astype(np.float32)
 
-    @property
-    def labels(self) -> Array | None:
-        """The group of each row, where the algorithm wants labels."""
-        shape = self.description["data"]
-        return np.arange(shape["rows"]) % shape["groups"] if shape["labels"] else None
+    def labels(self, channel: str, count: int) -> Array | None:
+        """Labels 0, 1, … of that many rows, where the algorithm wants some in this channel."""
+        classes = self.description["data"].get("classes")
+        return np.arange(count) % classes if channel in self.algorithm.labelled else None
 
-    def encoded(self, form: str) -> bytes:
+    def encoded(self, form: str, channel: str) -> bytes:
         """The rows in a format."""
+        labels = self.labels(channel, len(self.rows))
         if form == "csv":
-            return csv(self.rows if self.labels is None else np.column_stack([self.labels, self.rows]))
-        return recordio(CSR.from_dense(self.rows) if form == "sparse" else self.rows, self.labels)
+            return csv(self.rows if labels is None else np.column_stack([labels, self.rows]))
+        return recordio(CSR.from_dense(self.rows) if form == "sparse" else self.rows, labels)
 
     def tree(self, root: Path, form: str = "recordio", mode: str = "File") -> Tree:
         """A tree of the small job."""
         tree = Tree(root)
         tree.config("hyperparameters.json", self.hyperparameters)
-        content_type = f"text/csv;label_size={0 if self.labels is None else 1}" if form == "csv" else None
-        entry = {"TrainingInputMode": mode, **({"ContentType": content_type} if content_type else {})}
-        tree.config("inputdataconfig.json", dict.fromkeys(self.algorithm.channels, entry))
+        entries = {}
         for channel in self.algorithm.channels:
+            entries[channel] = {"TrainingInputMode": mode}
+            if form == "csv":
+                entries[channel]["ContentType"] = f"text/csv;label_size={int(channel in self.algorithm.labelled)}"
             if mode == "File":
-                tree.file(f"{channel}/data", self.encoded(form))
+                tree.file(f"{channel}/data", self.encoded(form, channel))
             for number in range(8 if mode == "Pipe" else 0):
-                tree.feed(f"{channel}_{number}", self.encoded(form))
+                tree.feed(f"{channel}_{number}", self.encoded(form, channel))
+        tree.config("inputdataconfig.json", entries)
         return tree
 
     def artifact(self, root: Path, form: str = "recordio", mode: str = "File") -> bytes:
@@ -94,7 +97,8 @@ class Golden:
 
     def fit(self, features: Array | CSR) -> Model:
         """Train in this process."""
-        channels = {name: Rows(name, features) for name in self.algorithm.channels}
+        labels = {name: self.labels(name, len(features)) for name in self.algorithm.channels}
+        channels = {name: Rows(name, features, labels[name]) for name in self.algorithm.channels}
         return self.algorithm.fit(self.algorithm.params.parse(self.hyperparameters), channels, Notes())
 
 
@@ -238,7 +242,7 @@ def peak(golden: Golden, root: Path, megabytes: int) -> int:
     """Most bytes of memory of a job that reads so much through a FIFO."""
     hyperparameters = golden.description["wide"]
     rows = np.random.default_rng(0).normal(size=(500, int(hyperparameters["feature_dim"]))).astype(np.float32)
-    part = recordio(rows, None if golden.labels is None else np.arange(500) % 2)
+    part = recordio(rows, golden.labels(golden.algorithm.channels[0], 500))
     tree = Tree(root)
     tree.config("hyperparameters.json", hyperparameters)
     tree.feed("train_0", *[part] * (megabytes * MEGABYTE // len(part)))

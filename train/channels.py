@@ -52,20 +52,21 @@ def find_channels(job: Job, algorithm: Algorithm, width: int | None, stop: Stop)
     algorithm
         Which channels there may be, and of which content types.
     width
-        Number of features a row has to have, where it is known.
+        Number of features a row has to have; None for as many as the channel's first.
     stop
         Breaks off waits.
 
     Raises
     ------
     ChannelError
-        When the first of the algorithm's channels is not there.
+        When the first of the algorithm's channels is not there, or one is distributed as it must not be.
     """
     channels = {}
     _tell_unused(job, algorithm)
     for name in algorithm.channels:
         folder, pipe = job.data_dir / name, job.data_dir / f"{name}_0"
         config = job.channels.get(name)
+        _check_distribution(name, config, algorithm)
         if folder.is_dir() and not is_fifo(pipe):
             source: _Files | _Pipes = _Files(folder)
         elif is_fifo(pipe) or (config is not None and config.input_mode.lower() == "pipe"):
@@ -83,6 +84,15 @@ def find_channels(job: Job, algorithm: Algorithm, width: int | None, stop: Stop)
             + _others(job.data_dir)
         )
     return channels
+
+
+def _check_distribution(name: str, config: ChannelConfig | None, algorithm: Algorithm) -> None:
+    wanted, given = algorithm.distribution.get(name), config and config.distribution
+    if wanted and given and given.lower() != wanted.lower():
+        raise ChannelError(
+            f"The channel '{name}' has S3DistributionType {given}. {algorithm.title} takes {wanted} only: "
+            f"set S3DistributionType to {wanted}"
+        )
 
 
 def _tell_unused(job: Job, algorithm: Algorithm) -> None:
@@ -122,7 +132,7 @@ class DataChannel:
         self.batches_read = 0
         self._source = source
         self._stop = stop
-        self._width = width
+        self._width, self._width_from = width, "feature_dim is"
         self._requested = config.content_type or _default_type(algorithm)
         self._media = self._checked_media(algorithm)
         wrapped = config.record_wrapper.lower() == "recordio" and isinstance(source, _Pipes)
@@ -186,13 +196,15 @@ class DataChannel:
         )
 
     def _check_width(self, batch: Batch) -> None:
-        if self._width is not None and batch.width != self._width:
+        if self._width is None:
+            self._width, self._width_from = batch.width, "those before have"
+        if batch.width != self._width:
             hint = ""
             if format_of(self._media).name == "csv" and abs(batch.width - self._width) == 1:
                 hint = ": with text/csv the first column is a label unless the content type says ;label_size=0"
             raise ChannelError(
                 f"cannot copy sequence with size {batch.width} to array axis with dimension {self._width}: a row of "
-                f"channel '{self.name}' has {batch.width} features, feature_dim is {self._width}{hint}"
+                f"channel '{self.name}' has {batch.width} features, {self._width_from} {self._width}{hint}"
             )
 
     def _check_numbers(self, features: Array | CSR, before: int) -> None:
@@ -206,12 +218,9 @@ class DataChannel:
         row = before + int(
             np.searchsorted(features.indptr, bad[0, 0], "right") - 1 if isinstance(features, CSR) else bad[0, 0]
         )
-        if np.isnan(values[tuple(bad[0])]):
-            what, remedy = "missing (NaN) values", "missing (NaN) values in the input data."
-        else:
-            what, remedy = "infinite floating point values", "infinite floating point values."
+        what = "missing (NaN) values" if np.isnan(values[tuple(bad[0])]) else "infinite floating point values"
         raise ChannelError(
-            f"Unable to read data channel '{self.name}'. Found {what}. Please remove any {remedy} "
+            f"Unable to read data channel '{self.name}'. Found {what}. Please remove any {what} in the input data. "
             f"The first is in row {row}, counted from 0"
         )
 

@@ -31,11 +31,14 @@ class ChannelConfig:
         File, FastFile or Pipe: a hint only, as local runs say File whatever was asked for.
     record_wrapper
         None or RecordIO.
+    distribution
+        FullyReplicated or ShardedByS3Key; None where the configuration says none, as on a laptop.
     """
 
     content_type: str | None = None
     input_mode: str = "File"
     record_wrapper: str = "None"
+    distribution: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,7 @@ def _channel(entry: Any) -> ChannelConfig:
         content_type=texts.get("ContentType"),
         input_mode=texts.get("TrainingInputMode", "File"),
         record_wrapper=texts.get("RecordWrapperType", "None"),
+        distribution=texts.get("S3DistributionType"),
     )
 
 

@@ -90,6 +90,10 @@ class JobReport:
         finally:
             self._timings.setdefault(name, []).append((time.time() - start) * 1000)
 
+    def measured(self, name: str, value: float) -> None:
+        """Keep a number for the ``#metrics`` line of `phases`."""
+        self._timings.setdefault(name, []).append(value)
+
     def phases(self) -> None:
         """Print the ``#metrics`` line with the times of all phases so far."""
         timings = {name: Aggregate.of(values) for name, values in self._timings.items()}

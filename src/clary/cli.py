@@ -176,6 +176,8 @@ def _add_predict(commands: Any) -> None:
     add("--accept", default="application/jsonlines", metavar="T", help="of the answers (default: %(default)s)")
     add("--content-type", metavar="T", help="of the data (default: by its suffix)")
     add("--label-size", type=_natural, default=0, metavar="N", help="label columns in csv and npy (default: 0)")
+    text = "for series and random cut forest: ask for N rows side by side, the first answer is for row N (default: 1)"
+    add("--shingle", type=_positive, default=1, metavar="N", help=text)
     add("--out", default="-", metavar="FILE", help="where the answers go (default: standard output)")
 
 
@@ -202,6 +204,8 @@ def _add_convert(commands: Any) -> None:
     add("--label-size", type=_natural, default=0, metavar="N", help="label columns in csv and npy (default: 0)")
     add("--features", type=_positive, metavar="N", help="columns of libsvm rows (default: found in a first pass)")
     add("--first-index", type=int, choices=(0, 1), default=1, help="of libsvm columns (default: %(default)s)")
+    text = "for series and random cut forest: write N rows side by side, the first with row N (default: 1)"
+    add("--shingle", type=_positive, default=1, metavar="N", help=text)
     _add_output(command)
 
 

@@ -17,16 +17,17 @@ from clary.recordio.batch import CSR, Array, Batch
 class Rows:
     """A channel of rows in memory."""
 
-    def __init__(self, name: str, features: Array | CSR) -> None:
+    def __init__(self, name: str, features: Array | CSR, labels: Array | None = None) -> None:
         self.name = name
         self.features = features
+        self.labels = labels
         self.rows = 0
         self.batches_read = 0
 
     def batches(self, size: int) -> Iterator[Batch]:
         """One pass."""
         for start in range(0, len(self.features), size):
-            batch = Batch(self.features[start : start + size])
+            batch = Batch(self.features, self.labels)[start : start + size]
             self.rows += len(batch)
             self.batches_read += 1
             yield batch
@@ -40,6 +41,7 @@ class Notes:
     lines: list[str] = field(default_factory=list)
     qualities: dict[tuple[str, str], float] = field(default_factory=dict)
     scores: dict[tuple[str, str], float] = field(default_factory=dict)
+    measurements: dict[str, float] = field(default_factory=dict)
     kept: Callable[[], Model] | None = None
 
     def info(self, text: str) -> None:
@@ -64,6 +66,10 @@ class Notes:
     def timing(self, name: str) -> Iterator[None]:  # noqa: ARG002
         """Measure nothing."""
         yield
+
+    def measured(self, name: str, value: float) -> None:
+        """Keep a measurement."""
+        self.measurements[name] = value
 
     def keep(self, model: Callable[[], Model]) -> None:
         """Keep how to make a model."""

@@ -85,7 +85,7 @@ def test_half_life_of_nothing(fit: Fit) -> None:
 
 def test_wide_sparse(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sparse rows with values in few of many columns give the model and the distances that dense rows give."""
-    monkeypatch.setattr("clary.algorithms.lloyd._CHUNK_BYTES", 400)
+    monkeypatch.setattr("clary.algorithms.rows._CHUNK_BYTES", 400)
     rng = np.random.default_rng(0)
     rows = np.zeros((60, 3000), np.float32)
     rows[np.arange(60)[:, None], rng.integers(0, 3000, (60, 4))] = rng.normal(size=(60, 4)) + 3
@@ -99,7 +99,7 @@ def test_wide_sparse(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("init", ["random", "kmeans++"])
 def test_dense_and_sparse(fit: Fit, blobs: Array, monkeypatch: pytest.MonkeyPatch, init: str, chunk_bytes: int) -> None:
     """Dense and sparse rows give one model, in pieces of whatever size."""
-    monkeypatch.setattr("clary.algorithms.lloyd._CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr("clary.algorithms.rows._CHUNK_BYTES", chunk_bytes)
     blobs[blobs < 1] = 0
     dense = fit(blobs, k=5, init_method=init, mini_batch_size=100).model
     sparse = fit(CSR.from_dense(blobs), k=5, init_method=init, mini_batch_size=100).model
@@ -329,7 +329,7 @@ def test_model_so_far(fit: Fit, blobs: Array, epochs: int) -> None:
 
 def test_update_told_to_stop(monkeypatch: pytest.MonkeyPatch, blobs: Array) -> None:
     """Told to stop, a mini-batch ends after the piece of rows it is at, with whole centres."""
-    monkeypatch.setattr("clary.algorithms.lloyd._CHUNK_BYTES", 4 * 2 * 100)
+    monkeypatch.setattr("clary.algorithms.rows._CHUNK_BYTES", 4 * 2 * 100)
     start = State(blobs[:2], np.ones(2))
     cut, _ = update(start, blobs, 1.0, lambda: True)
     assert cut.counts.sum() == 102

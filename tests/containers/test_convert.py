@@ -35,7 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def turn(source: str, out: str, **options: Any) -> None:
     """`convert` with the defaults of the command line."""
     defaults: dict[str, Any] = {"source_format": None, "out_format": None, "label_size": 0, "features": None}
-    defaults |= {"first_index": 1, "dtype": "float32", "sparse": None, "shards": 1}
+    defaults |= {"first_index": 1, "dtype": "float32", "sparse": None, "shards": 1, "shingle": 1}
     convert(source=source, out=out, **{**defaults, **options})
 
 
@@ -112,6 +112,38 @@ def test_empty_shards_keep_the_width(sparse: bool) -> None:
     assert np.load("x-00004-of-00005.npy").shape == (0, 4)
     assert (tuple(empty["shape"]) if sparse else empty["features"].shape) == (0, 3)
     assert empty["labels"].shape == (0,)
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.npy", "x.npz", "x.svm", "x.rec", "x.csv.gz"])
+def test_shingles_of_every_format_are_the_same(name: str) -> None:
+    """Four rows stand side by side, the oldest first, with the label of the newest."""
+    turn("rows.rec", name)
+    turn(name, "back.rec", label_size=1, sparse=False, shingle=4)
+    made = rows("back.rec", "recordio")
+
+    assert np.array_equal(made.dense(), [FEATURES[i : i + 4].ravel() for i in range(497)])
+    assert np.array_equal(made.labels, LABELS[3:])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.npy", "x.npz", "x.svm", "x.rec"])
+def test_shingles_are_written_in_every_format(name: str) -> None:
+    """They are rows like any others, of which every shard gets some."""
+    turn("rows.rec", name, shingle=100, shards=2)
+    turn("rows.rec", "all.npy", shingle=100)
+    for i in range(2):
+        turn(f"x-0000{i}-of-00002{name[1:]}", f"{i}.npy", label_size=1)
+    parts = np.concatenate([np.load("0.npy"), np.load("1.npy")])
+
+    assert parts.shape == (401, 301)
+    assert np.array_equal(parts[np.argsort(parts[:, 0])], np.load("all.npy"))
+
+
+def test_too_few_rows_for_a_shingle_leave_no_file(folder: Path) -> None:
+    """The sentence has the name of the file and both numbers."""
+    with pytest.raises(DataError, match=r"^rows\.rec: too few rows for a shingle: 500 of the 501 that one takes$"):
+        turn("rows.rec", "x.rec", shingle=501)
+
+    assert [path.name for path in folder.iterdir()] == ["rows.rec"]
 
 
 def test_float64_is_kept_where_asked_for() -> None:

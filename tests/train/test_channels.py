@@ -284,7 +284,7 @@ def test_infinite_values(tree: Tree, channel: Open, value: float) -> None:
     tree.kmeans(None).file("train/data.rec", recordio(np.array([[1, 2], [value, 4]])))
     expected = (
         "Unable to read data channel 'train'. Found infinite floating point values. Please remove any infinite "
-        "floating point values. The first is in row 1, counted from 0"
+        "floating point values in the input data. The first is in row 1, counted from 0"
     )
     with pytest.raises(ChannelError) as caught:
         rows(channel())
