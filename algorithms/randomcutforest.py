@@ -222,17 +222,23 @@ class Reservoir:
 
 def fit(params: RandomCutForestParams, channels: Mapping[str, Channel], report: Report) -> RandomCutForestModel:
     """Train on the channel ``train`` and evaluate on ``test`` where there is one."""
-    _check_memory(params, report)
     train = channels["train"]
-    capacity = params.num_trees * params.num_samples_per_tree
-    reservoir = Reservoir(capacity, params.feature_dim, np.random.default_rng([_SEED, 0]))
+    reservoir: Reservoir | None = None
+    report.info("Verifying hyperparamemters...")  # the word as Amazon's container writes it
+    report.info("Hyperparameters are correct.")
     for _ in report.epochs(1, train):
-        report.info("Sampling training data...")
+        report.info("Validating that feature_dim agrees with dimensions in training data...")
         for batch in train.batches(_BATCH):
+            reservoir = reservoir or _begin(params, report)
             reservoir.add(batch.dense())
             report.keep(partial(_build, params, reservoir, report))
         report.info("Sampling training data completed.")
         report.info("Early stop condition met. Stopping training.")
+    if reservoir is None:
+        raise ChannelError(
+            "No training data processed. Either the training channel is empty or the mini-batch size is too high: "
+            "the channel 'train' has no rows"
+        )
     report.info("Master node: building Random Cut Forest...")
     report.info("Gathering samples...")
     report.info(f"{reservoir.seen} samples gathered")
@@ -249,8 +255,20 @@ def fit(params: RandomCutForestParams, channels: Mapping[str, Channel], report: 
     return model
 
 
+def _begin(params: RandomCutForestParams, report: Report) -> Reservoir:
+    """An empty sample, once the first rows have proved to be as wide as they should."""
+    report.info("feature_dim is correct.")
+    _check_memory(params, report)
+    report.info("Initializing Sampler...")
+    capacity = params.num_trees * params.num_samples_per_tree
+    reservoir = Reservoir(capacity, params.feature_dim, np.random.default_rng([_SEED, 0]))
+    report.info("Sampler correctly initialized.")
+    report.info("Sampling training data...")
+    return reservoir
+
+
 def _check_memory(params: RandomCutForestParams, report: Report) -> None:
-    """Refuse a forest that will not fit, as Amazon's container does before it reads a row."""
+    """Refuse a forest that will not fit, as Amazon's container does before it samples a row."""
     report.info("Validating memory limits...")
     available = available_memory()
     report.info(f"Available memory in bytes: {available}")

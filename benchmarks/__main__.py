@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from .timing import Row
 
-NAMES = ("recordio", "kmeans")
+NAMES = ("recordio", "kmeans", "pca", "randomcutforest")
 HEAD = ("what", "ours", "theirs", "ratio", "bar", "")
 
 

@@ -1,0 +1,81 @@
+"""What a benchmark of an algorithm needs around it: channels in memory, a report that is silent, images."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+
+from clary.algorithms.base import Channel, Model
+from clary.recordio import Batch
+from clary.recordio.batch import Array
+
+__all__ = ["DATA", "Memory", "Silence", "images"]
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+MNIST = DATA / "mnist"
+
+
+class Memory:
+    """A channel of rows in memory."""
+
+    def __init__(self, rows: Array) -> None:
+        self.name = "train"
+        self.features = rows
+        self.rows = 0
+        self.batches_read = 0
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """One pass."""
+        for start in range(0, len(self.features), size):
+            yield Batch(self.features[start : start + size])
+
+
+class Silence:
+    """A report that keeps nothing."""
+
+    stopping = False
+
+    def info(self, text: str) -> None:
+        """Say nothing."""
+
+    warning = info
+
+    def epochs(self, count: int, channel: Channel) -> Iterable[int]:  # noqa: ARG002  # part of the protocol
+        """Numbers of the epochs."""
+        return range(count)
+
+    def quality(self, channel: str, metric: str, value: float, *, epoch: int | None = None) -> None:
+        """Say nothing."""
+
+    def score(self, channel: str, metric: str, value: float) -> None:
+        """Say nothing."""
+
+    @contextmanager
+    def timing(self, name: str) -> Iterator[None]:  # noqa: ARG002
+        """Measure nothing."""
+        yield
+
+    def measured(self, name: str, value: float) -> None:
+        """Say nothing."""
+
+    def keep(self, model: Callable[[], Model]) -> None:
+        """Keep nothing."""
+
+
+def images() -> tuple[str, Array, Array]:
+    """Name, training rows and test rows."""
+    if MNIST.exists():
+        return "MNIST", _pixels("train"), _pixels("t10k")
+    digits = import_module("sklearn.datasets").load_digits().data.astype(np.float32)
+    order = np.random.default_rng(0).permutation(len(digits))
+    return "digits", digits[order[:1400]], digits[order[1400:]]
+
+
+def _pixels(name: str) -> Array:
+    pixels = gzip.decompress((MNIST / f"{name}-images-idx3-ubyte.gz").read_bytes())
+    return np.frombuffer(pixels, np.uint8, offset=16).reshape(-1, 784).astype(np.float32)
