@@ -65,6 +65,8 @@ docs: .venv/docs.stamp ## build the documentation into site/
 
 # The wheels, wherever they lie, go to the one place of the build context where the Dockerfile looks for them.
 image: ## build the image (ALGORITHM=, IMAGE=, BASE_IMAGE=; without network: WHEELS=folder)
+	@grep -q '^ *"$(ALGORITHM)": ' algorithms/registry.py || \
+		{ echo "no algorithm $(ALGORITHM): algorithms/registry.py has their names" >&2; exit 2; }
 	rm -rf build/wheels
 	$(if $(WHEELS),mkdir -p build/wheels && cp $(WHEELS)/*.whl build/wheels/)
 	$(DOCKER) build --tag $(IMAGE) $(if $(WHEELS),--network none) $(DOCKER_BUILD_FLAGS) \

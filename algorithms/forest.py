@@ -120,12 +120,13 @@ def _cuts(low: Array, high: Array, extents: Array, rng: np.random.Generator) -> 
     """A random dimension and a random place in it for each of some boxes of shape (nodes, d)."""
     each = np.arange(len(low))
     sums = np.cumsum(extents, axis=1)
-    total = sums[:, -1]
-    chance = np.minimum(rng.random(len(low)) * total, np.nextafter(total, 0))
+    chance = rng.random(len(low)) * sums[:, -1]  # less than the last sum, even rounded
     dimensions = (sums <= chance[:, None]).sum(axis=1)  # the first whose sum is greater
     least, most = low[each, dimensions], high[each, dimensions]
-    values = (least + rng.random(len(low)) * extents[each, dimensions]).astype(np.float32)
-    return dimensions.astype(np.int32), np.clip(values, least, np.nextafter(most, least))  # both sides get a point
+    places = least + rng.random(len(low)) * extents[each, dimensions]
+    values = places.astype(np.float32)
+    values = np.where(values > places, np.nextafter(values, least), values)  # rounded down, no point changes sides
+    return dimensions.astype(np.int32), np.minimum(values, np.nextafter(most, least))  # both sides get a point
 
 
 def _parted(
@@ -192,7 +193,7 @@ def score(forest: Forest, points: Array) -> Array:
 
 def _sums(forest: Forest, points: Array) -> Array:
     """Sum of the trees' scores for each of a few points, float64, shape (n,)."""
-    n, trees = len(points), len(forest.roots)
+    n, trees, size = len(points), len(forest.roots), forest.size
     sums = np.zeros(n)
     node = np.tile(forest.roots, n)  # where each pair of a point and a tree has come to
     point = np.repeat(np.arange(n), trees)
@@ -201,16 +202,12 @@ def _sums(forest: Forest, points: Array) -> Array:
     while len(node):
         ends = node < 0
         if ends.any():
-            sums += np.bincount(
-                point[ends], weight[ends] * _at_leaf(forest, ~node[ends], points[point[ends]], depth), n
-            )
+            begin = _at_leaf(forest, size, ~node[ends], points[point[ends]], depth)
+            sums += np.bincount(point[ends], weight[ends] * begin, n)
             node, point, weight = node[~ends], point[~ends], weight[~ends]
         rows = points.take(point, axis=0)
-        boxes = forest.boxes.take(node, axis=0)
-        outside = np.minimum(np.maximum(rows, boxes[:, 0]), boxes[:, 1])  # the point of the box that is nearest
-        np.abs(np.subtract(rows, outside, out=outside), out=outside)
         extents = forest.extents[node]
-        stays = weight * (extents / (extents + outside.sum(axis=1)))
+        stays = weight * (extents / (extents + _outside(rows, forest.boxes.take(node, axis=0))))
         sums += np.bincount(point, (weight - stays) / (depth + 1), n)
         right = rows[np.arange(len(node)), forest.dimensions[node]] > forest.values[node]
         node, weight = forest.children[node, right.astype(np.intp)], stays
@@ -218,10 +215,22 @@ def _sums(forest: Forest, points: Array) -> Array:
     return sums
 
 
-def _at_leaf(forest: Forest, leaf: Array, rows: Array, depth: int) -> Array:
+def _outside(rows: Array, boxes: Array) -> Array:
+    """By how much the sides of each box would grow in all to hold a row; shape (pairs,)."""
+    outside = np.minimum(np.maximum(rows, boxes[:, 0]), boxes[:, 1])  # the point of the box that is nearest
+    with np.errstate(over="ignore"):
+        growth: Array = np.abs(np.subtract(rows, outside, out=outside), out=outside).sum(axis=1)
+    if rows.dtype == np.float32 and growth.max(initial=0) == np.inf:  # too much for float32
+        far = growth == np.inf
+        growth = growth.astype(np.float64)
+        growth[far] = _outside(rows[far].astype(np.float64), boxes[far])
+    return growth
+
+
+def _at_leaf(forest: Forest, size: int, leaf: Array, rows: Array, depth: int) -> Array:
     """Where the visitor sets out, for points that came to a leaf at this depth."""
     mass = forest.masses[leaf]
-    seen = (1 - mass / (2 * forest.size)) / (depth + np.log2(mass + 1))
+    seen = (1 - mass / (2 * size)) / (depth + np.log2(mass + 1))
     return np.where((forest.points[leaf] == rows).all(axis=1), seen, 1 / (depth + 1))
 
 

@@ -14,7 +14,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Final
@@ -27,18 +27,20 @@ from .base import Algorithm, Channel, Metric, Predictions, Report
 from .memory import available_memory
 from .ndarray import dump_arrays, load_arrays
 from .params import HyperParameters, hp
-from .rows import Piece, dense, pieces, recentred
+from .rows import Piece, compact, far_mean, less, pieces
 
 __all__ = ["ALGORITHM", "Outer", "PCAModel", "PCAParams", "Sketch", "fit"]
 
 _SEED: Final = 0  # the algorithm has no hyperparameter for it: equal jobs give equal models
 _BLOCK: Final = 4096  # rows that are multiplied at a time: fewer are slower, float32 sums of more are less exact
 _BLOCK_BYTES: Final = 16 << 20  # of rows that a sketch takes at a time
-_MOSTLY: Final = 0.95  # share of columns with values, from which leaving out the others is not worth it
 _FIRST: Final = 256  # rows that tell how far from zero the data is
 _FAR: Final = 4.0  # squared distance of the mean from zero, in units of the variance, that costs digits
-_REGULAR_COPIES: Final = 4  # of the d × d sums, which the eigenvectors take too
-_SKETCH_COPIES: Final = 6
+# Numbers of float64 that are in memory at the end, measured, in units of
+_REGULAR_COPIES: Final = 6  # d × d
+_VECTORS_COPIES: Final = 5  # d × k
+_SKETCH_COPIES: Final = 8  # d × m
+_LESS: Final = "algorithm_mode=randomized needs less"
 
 
 class PCAParams(HyperParameters):
@@ -125,10 +127,11 @@ class PCAModel:
         v = arrays.get("v", np.empty(0))
         if v.ndim != 2 or not v.size or shapes not in _shapes(*v.shape):
             raise ArtifactError(f"expected the arrays s (k), v (d, k) and mean (1, d), found {shapes}")
-        mean = arrays.get("mean", np.zeros((1, len(v))))
+        with np.errstate(over="ignore"):  # told below
+            s, v, mean = (x.astype(np.float32) for x in (arrays["s"], v, arrays.get("mean", np.zeros((1, len(v))))))
         if not np.isfinite(v).all() or not np.isfinite(mean).all():
             raise ArtifactError("the components or the mean are not all finite numbers")
-        return cls(*(array.astype(np.float32) for array in (arrays["s"], v, mean)))
+        return cls(s, v, mean)
 
     def describe(self) -> Mapping[str, Any]:
         """Number of components, their singular values, and whether a mean is subtracted."""
@@ -161,8 +164,9 @@ class _Sums:
         self._rows_held = 0
 
     def _hold(self, features: Array | CSR) -> None:
-        self._held.append(Batch(features))
-        self._rows_held += len(features)
+        if len(features):
+            self._held.append(Batch(features))
+            self._rows_held += len(features)
 
     def _taken(self) -> Array | CSR:
         """All rows that are held, together."""
@@ -170,12 +174,16 @@ class _Sums:
         self._held, self._rows_held = [], 0
         return held[0].features if len(held) == 1 else concatenate(held).features
 
-    def _seen(self, features: Array | CSR) -> Array | CSR:
-        """The rows as seen from the offset, which the first ones decide."""
-        if self.subtract_mean and not self.count:
-            self.offset = recentred(dense(features[:_FIRST]), _FAR)[0]
-        self.count += len(features)
-        return features if self.offset is None else dense(features) - self.offset
+    def _blocks(self) -> Iterator[Array | CSR]:
+        """The rows that are held, as seen from the offset, in parts of one size, none larger than a block."""
+        rows = self._taken()
+        if self.subtract_mean and not self.count:  # the first rows decide
+            self.offset = far_mean(rows[:_FIRST], _FAR)
+        self.count += len(rows)
+        step = -(-len(rows) // -(-len(rows) // _BLOCK))
+        for start in range(0, len(rows), step):
+            block = rows[start : start + step]
+            yield block if self.offset is None else less(block, self.offset)
 
     def _add_to_sum(self, piece: Piece) -> None:
         piece.add(self.sum[None], np.ones((1, len(piece.rows)), np.float32) @ piece.rows)
@@ -192,6 +200,8 @@ class _Sums:
 
 def _model(squares: Array, v: Array, mean: Array) -> PCAModel:
     s = np.sqrt(np.maximum(squares, 0))  # of components without variance, rounding leaves either sign
+    if not s.max() <= np.finfo(np.float32).max:
+        raise _too_large()
     return PCAModel(*(array.astype(np.float32) for array in (s, v, mean[None])))
 
 
@@ -223,6 +233,8 @@ class Outer(_Sums):
         self._hold(features)
         if self._rows_held >= max(_BLOCK, self.d // 2):
             self._multiply()
+        elif self._products is None and not isinstance(features, CSR) and 4 * self._rows_held * self.d > _BLOCK_BYTES:
+            self._check_few(self.d)
 
     def solve(self) -> tuple[PCAModel, float]:
         """The components, ascending and with the signs that LAPACK gives them, and the total variance times n."""
@@ -241,13 +253,11 @@ class Outer(_Sums):
         if not self._held:
             return
         if self._products is None:
-            _check_memory(_REGULAR_COPIES * 8 * self.d**2, "algorithm_mode=randomized needs less")
+            _check_memory(_REGULAR_COPIES * 8 * self.d**2, _LESS)
             self._products = np.zeros((self.d, self.d))
-        rows = self._seen(self._taken())
-        step = -(-len(rows) // -(-len(rows) // _BLOCK))  # parts of one size, none larger than a block
         with np.errstate(over="ignore", invalid="ignore"):  # `solve` tells
-            for start in range(0, len(rows), step):
-                piece = _compact(rows[start : start + step])
+            for block in self._blocks():
+                piece = compact(block)
                 _add_product(self._products, piece)
                 self._add_to_sum(piece)
 
@@ -255,31 +265,39 @@ class Outer(_Sums):
         """The components of few rows: singular vectors, in the columns where any row has a value."""
         rows = self._taken()
         self._hold(rows)  # there may be more to come
-        piece = _compact(rows)
+        self._check_few(len(np.unique(rows.indices)) if isinstance(rows, CSR) else self.d)
+        piece = compact(rows)
         columns = np.arange(self.d) if piece.columns is None else np.union1d(piece.columns, np.arange(self.k))
-        x = np.zeros((max(len(rows), self.k), len(columns)))
-        places = slice(None) if piece.columns is None else np.searchsorted(columns, piece.columns)
-        x[: len(rows), places] = piece.rows
-        mean = np.zeros(self.d)
+        x = np.zeros((len(rows), len(columns)))
+        x[:, slice(None) if piece.columns is None else np.searchsorted(columns, piece.columns)] = piece.rows
+        mean, v = np.zeros(self.d), np.zeros((self.d, self.k))
         if self.subtract_mean:
-            mean[columns] = x.sum(axis=0) / len(rows)
-            x[: len(rows)] -= mean[columns]
-        _, s, vt = np.linalg.svd(x, full_matrices=False)
-        v = np.zeros((self.d, self.k))
-        v[columns] = vt[: self.k][::-1].T
-        return _model(np.square(s[: self.k][::-1]), v, mean), float(np.square(s).sum())
+            mean[columns] = x.mean(axis=0)
+            x -= mean[columns]
+        squares, v[columns] = _singular_vectors(x, self.k)
+        return _model(squares, v, mean), float(np.einsum("ij,ij->", x, x))
+
+    def _check_few(self, columns: int) -> None:
+        """Whether there is memory for the singular vectors of what is held; so few rows need less than the sums."""
+        n = self._rows_held
+        if n < self.d // 2:
+            numbers = 2 * n * columns + _REGULAR_COPIES * min(n, columns) ** 2 + _VECTORS_COPIES * columns * self.k
+            _check_memory(8 * numbers, _LESS)
 
 
-def _compact(features: Array | CSR) -> Piece:
-    """The rows made dense, in the columns where any of them has a value."""
-    if isinstance(features, CSR):
-        columns, places = np.unique(features.indices, return_inverse=True)
-        narrow = (len(features), len(columns))
-        return Piece(CSR(features.indptr, places, features.values, narrow).toarray(), columns)
-    columns = np.flatnonzero(features.any(axis=0))
-    if len(columns) > _MOSTLY * features.shape[1]:
-        return Piece(features, None)
-    return Piece(features.take(columns, axis=1), columns)
+def _singular_vectors(x: Array, k: int) -> tuple[Array, Array]:
+    """The k largest singular values of x (n, c), squared and ascending, and the right singular vectors, (c, k)."""
+    n, c = x.shape
+    if n >= c:
+        squares, v = np.linalg.eigh(x.T @ x)
+        return squares[-k:], v[:, -k:]
+    squares, u = np.linalg.eigh(x @ x.T)
+    most = min(n, k)
+    y = np.zeros((c, k))
+    y[:, :most] = x.T @ u[:, : -most - 1 : -1]
+    q, r = np.linalg.qr(y)  # orthonormal where singular values are zero, or there are fewer rows than components
+    v = q * np.where(np.diag(r) < 0, -1, 1)
+    return np.pad(squares[-most:], (k - most, 0)), v[:, ::-1]
 
 
 def _add_product(products: Array, piece: Piece) -> None:
@@ -330,15 +348,14 @@ class Sketch(_Sums):
     def add(self, features: Array | CSR) -> None:
         """Take some rows of shape (n, d), and keep them until there are enough for a fast product."""
         self._hold(features)
-        if self._rows_held >= min(_BLOCK, _BLOCK_BYTES // (4 * self.d)):
+        if self._rows_held >= min(_BLOCK, max(len(self._random), _BLOCK_BYTES // (4 * self.d))):
             self._multiply()
 
     def _multiply(self) -> None:
         if not self._held:
             return
-        rows = self._seen(self._taken())
         with np.errstate(over="ignore", invalid="ignore"):  # `solve` tells
-            for piece in pieces(rows, self.d):
+            for piece in (piece for block in self._blocks() for piece in pieces(block, len(self._random))):
                 part = piece.of(self._random)  # (m, some)
                 piece.add(self._products, (piece.rows @ part.T).T @ piece.rows)
                 self._add_to_sum(piece)
@@ -420,6 +437,10 @@ def _begin(params: PCAParams, d: int, report: Report) -> Outer | Sketch:
     return Sketch(d, k, min(d, k + extra), subtract_mean=params.subtract_mean)
 
 
+def _squared(mean: Array) -> float:
+    return float(np.square(mean, dtype=np.float64).sum())
+
+
 def _share(part: float, whole: float) -> float:
     """Part of a whole, all of it where there is nothing."""
     return min(1.0, part / whole) if whole > 0 else 1.0
@@ -435,10 +456,10 @@ def _evaluate(params: PCAParams, model: PCAModel, test: Channel, report: Report)
                 f"rows of the channel 'test' have {batch.width} features, those of 'train' have {model.feature_dim}"
             )
         part += float(np.square(model.predict(batch.features).columns["projection"], dtype=np.float64).sum())
-        whole += sum(
-            float(np.square(p.rows - p.of(model.mean), dtype=np.float64).sum())
-            for p in pieces(batch.features, batch.width)
-        )
+        for piece in pieces(batch.features, batch.width):
+            near = piece.of(model.mean)
+            whole += float(np.square(piece.rows - near, dtype=np.float64).sum())
+            whole += len(piece.rows) * (_squared(model.mean) - _squared(near))  # columns without a value
         rows += len(batch)
     if not rows:
         report.warning("the channel 'test' has no rows: there is nothing to evaluate")

@@ -35,7 +35,7 @@ _SEED: Final = 0  # the algorithm has no hyperparameter for it: equal jobs give 
 _BATCH: Final = 1000  # rows, as SageMaker's container has it: no hyperparameter either
 _VERSION: Final = 1  # of the artifact
 _LEAST_TREES: Final = 50  # a forest that a stop cuts short has as many as a forest must have
-_DENSE_BYTES: Final = 16 << 20  # of sparse rows that are made dense at a time
+_DENSE_BYTES: Final = 16 << 20  # of rows that are made dense float32 at a time
 _DEVIATIONS: Final = 3.0  # above the mean, from which a score is an anomaly's
 
 
@@ -119,7 +119,7 @@ class RandomCutForestModel:
         arrays = load_arrays(data)
         version = arrays.pop("randomcutforest", np.empty(0))
         if version.tolist() != [_VERSION]:
-            found = f"version {version.tolist()}" if version.size else ", ".join(arrays)
+            found = f"version {version.tolist()}" if version.size else f"arrays called {', '.join(arrays) or 'nothing'}"
             raise ArtifactError(f"expected a random cut forest of version {_VERSION}, found {found}")
         kinds = {name: (array.dtype, array.ndim) for name, array in arrays.items()}
         if kinds != {name: (np.dtype(dtype), ndim) for name, (dtype, ndim) in _ARRAYS.items()}:
@@ -141,13 +141,11 @@ class RandomCutForestModel:
 
 
 def _dense(features: Array | CSR) -> Iterator[Array]:
-    """The rows as dense arrays, some at a time where they are sparse."""
-    if not isinstance(features, CSR):
-        yield features
-        return
+    """The rows as dense float32 arrays, some at a time."""
     step = max(1, _DENSE_BYTES // (4 * features.shape[1]))
     for start in range(0, max(1, len(features)), step):
-        yield features[start : start + step].toarray()
+        piece = features[start : start + step]
+        yield (piece.toarray() if isinstance(piece, CSR) else piece).astype(np.float32, copy=False)
 
 
 def _problem(forest: Forest) -> str | None:
@@ -160,20 +158,37 @@ def _problem(forest: Forest) -> str | None:
         if shapes[name] != shape:
             return f"{name} has the shape {shapes[name]}, not {shape}"
     links = np.concatenate([forest.roots, forest.children.reshape(-1)])
-    named = np.sort(links)
-    if not len(forest.roots) or not d or not np.array_equal(named, np.arange(-leaves, nodes)):
+    if not len(forest.roots) or not d:
+        return "there are no trees or no dimensions"
+    if (
+        not -leaves <= links.min() <= links.max() < nodes
+        or (np.bincount(links + leaves, minlength=nodes + leaves) != 1).any()
+    ):
         return "some node or leaf is below none or several"
     inner = forest.children >= 0
     if (forest.children <= np.arange(nodes)[:, None])[inner].any():
         return "a node is below itself"
     if nodes and not 0 <= forest.dimensions.min() <= forest.dimensions.max() < d:
         return f"a cut across a dimension that is none of {d}"
-    if (forest.masses < 1).any() or forest.masses.sum(dtype=np.int64) % len(forest.roots):
+    if (forest.masses < 1).any() or len(np.unique(_points_of_trees(forest))) > 1:
         return "trees of different sizes"
     numbers = [forest.values, forest.boxes, forest.extents, forest.points]
     if not all(np.isfinite(array).all() for array in numbers) or (forest.extents <= 0).any():
         return "a number that is not finite, or a box without extent"
     return None
+
+
+def _points_of_trees(forest: Forest) -> Array:
+    """Number of points of each tree, shape (T,), in as many steps as the logarithm of the depth."""
+    nodes, leaves = len(forest.values), len(forest.masses)
+    above = np.empty(nodes + leaves, np.intp)  # of each node, and by its negative number each leaf: a node above it
+    above[forest.children.reshape(-1)] = np.repeat(np.arange(nodes), 2)
+    above[forest.roots] = forest.roots
+    while not np.array_equal(above, further := above[above]):
+        above = further
+    tree = np.empty(nodes + leaves, np.intp)
+    tree[forest.roots] = np.arange(len(forest.roots))
+    return np.bincount(tree[above[~np.arange(leaves)]], forest.masses)
 
 
 class Reservoir:
@@ -336,6 +351,8 @@ def _is_anomaly(labels: Array | None) -> Array:
     """Labels 0 and 1 as truth values."""
     if labels is None or not np.isin(labels, (0, 1)).all() or labels.ndim > 1:
         found = "none" if labels is None else f"{np.unique(labels[~np.isin(labels, (0, 1))])[:3].tolist()}"
+        if labels is not None and labels.ndim > 1:
+            found = f"{labels.shape[1]} numbers for a row"
         raise ChannelError(
             f"the channel 'test' needs the label 0 or 1 for every row, 1 for an anomaly; found {found}: "
             "in CSV it is the first column, with the content type text/csv;label_size=1"

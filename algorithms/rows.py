@@ -10,9 +10,11 @@ import numpy as np
 
 from ..recordio.batch import CSR, Array
 
-__all__ = ["Piece", "dense", "pieces", "recentred"]
+__all__ = ["Piece", "compact", "dense", "far_mean", "less", "pieces", "recentred"]
 
 _CHUNK_BYTES: Final = 16 << 20  # of rows made dense, or of distances, at a time
+_MOSTLY: Final = 0.95  # share of columns with values, from which leaving out the others is not worth it
+_FAR: Final = 100.0  # squared distance of the mean from zero, in units of the variance, that costs digits
 
 
 class Piece(NamedTuple):
@@ -42,7 +44,8 @@ def pieces(features: Array | CSR, centres: int, offset: Array | None = None) -> 
         each = max(1, len(features.indices) // max(1, len(features)))  # values of a row
         step = max(1, math.isqrt(_CHUNK_BYTES // (4 * each)))
         if features.shape[1] > 4 * step * each:
-            yield from _narrow_pieces(features, step)
+            for start in range(0, max(1, len(features)), step):
+                yield compact(features[start : start + step])
             return
     width = int(features.shape[1]) if isinstance(features, CSR) or offset is not None else 1
     step = max(1, _CHUNK_BYTES // (4 * max(centres, width)))
@@ -51,32 +54,69 @@ def pieces(features: Array | CSR, centres: int, offset: Array | None = None) -> 
         yield Piece(rows if offset is None else rows - offset, None)
 
 
-def _narrow_pieces(features: CSR, step: int) -> Iterator[Piece]:
-    for start in range(0, max(1, len(features)), step):
-        part = features[start : start + step]
-        columns, places = np.unique(part.indices, return_inverse=True)
-        yield Piece(CSR(part.indptr, places, part.values, (len(part), len(columns))).toarray(), columns)
+def compact(features: Array | CSR) -> Piece:
+    """The rows made dense, in the columns where any of them has a value."""
+    if isinstance(features, CSR):
+        columns, places = np.unique(features.indices, return_inverse=True)
+        narrow = (len(features), len(columns))
+        return Piece(CSR(features.indptr, places, features.values, narrow).toarray(), columns)
+    columns = np.flatnonzero(features.any(axis=0))
+    if len(columns) > _MOSTLY * features.shape[1]:
+        return Piece(features, None)
+    return Piece(features.take(columns, axis=1), columns)
 
 
-def recentred(rows: Array, far: float = 100.0) -> tuple[Array | None, Array]:
-    """The mean of the rows, and the rows seen from there; None and the rows where that changes little.
+def recentred(rows: Array) -> tuple[Array | None, Array]:
+    """The mean of the rows of shape (n, d), and the rows seen from there; None and the rows where that changes little.
 
     Squares of numbers much further from zero than from one another lose in float32 what tells them apart.
-
-    Parameters
-    ----------
-    rows
-        Shape (n, d).
-    far
-        Squared distance of the mean from zero, in units of the rows' variance, from which the mean is told.
     """
     mean = rows.mean(axis=0, dtype=np.float64)  # (d,)
     with np.errstate(over="ignore", invalid="ignore"):
         variance = np.einsum("ij,ij->", rows, rows, dtype=np.float64) / len(rows) - mean @ mean
-    if not mean @ mean > far * variance:
+    if not mean @ mean > _FAR * variance:
         return None, rows
     offset = mean.astype(np.float32)
     return offset, rows - offset
+
+
+def far_mean(features: Array | CSR, far: float) -> Array | None:
+    """The rows' mean in the columns where it is far from zero, and zero in the others; None where all rows are near.
+
+    Rows are far from zero when their mean's square is more than `far` times their variance; so is a column. In a
+    sparse matrix only columns where nearly all rows have a value can be.
+
+    Returns
+    -------
+    Array or None
+        float32, shape (d,).
+    """
+    if isinstance(features, CSR):
+        values = features.values.astype(np.float64)
+        sums, squares = (np.bincount(features.indices, x, features.shape[1]) for x in (values, np.square(values)))
+    else:
+        sums = features.sum(axis=0, dtype=np.float64)
+        squares = np.einsum("ij,ij->j", features, features, dtype=np.float64)
+    mean = sums / len(features)
+    variance = squares / len(features) - np.square(mean)
+    if not mean @ mean > far * variance.sum():
+        return None
+    return np.where(np.square(mean) > far * variance, mean, 0).astype(np.float32)
+
+
+def less(features: Array | CSR, offset: Array) -> Array | CSR:
+    """The rows seen from `offset`, shape (d,); sparse ones get further values where it is not zero."""
+    if not isinstance(features, CSR):
+        return features - offset
+    columns = np.flatnonzero(offset)
+    n, more = len(features), len(columns)
+    size = len(features.indices) + n * more
+    own = np.zeros(size, bool)
+    own[np.arange(len(features.indices)) + more * features.row_of] = True
+    indices, values = np.empty(size, np.int64), np.empty(size, np.float32)
+    indices[own], values[own] = features.indices, features.values
+    indices[~own], values[~own] = np.tile(columns, n), np.tile(-offset[columns], n)
+    return CSR(features.indptr + more * np.arange(n + 1), indices, values, features.shape)
 
 
 def dense(features: Array | CSR) -> Array:

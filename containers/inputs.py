@@ -20,7 +20,7 @@ _TEXT = ("csv", "libsvm", "jsonlines")
 def content_type(source: Source, *, labelled: bool) -> str | None:
     """The content type that the suffixes of a channel's files tell; None where they tell nothing.
 
-    CSV says that its first column is no label, unless the algorithm is one that learns from labels.
+    CSV says whether its first column is a label, which it is where the algorithm needs labels in the channel.
 
     Raises
     ------
@@ -34,8 +34,7 @@ def content_type(source: Source, *, labelled: bool) -> str | None:
             f"channel {source.name!r} has files of several formats, {names}: leave one, or --content-type T"
         )
     for row in found.values():
-        unlabelled = row.name == "csv" and not labelled
-        return row.media_types[0] + (";label_size=0" if unlabelled else "")
+        return row.media_types[0] + (f";label_size={int(labelled)}" if row.name == "csv" else "")
     return None
 
 
@@ -50,7 +49,7 @@ def first_width(source: Source, algorithm: Algorithm) -> int:
     media = parse_media_type(source.content_type or media_type(algorithm.content_types[0]))
     for file in source.files.values():
         with open_input(str(file)) as given:
-            for batch in decode_stream(given.stream, media, default_label_size=int(source.name in algorithm.labelled)):
+            for batch in decode_stream(given.stream, media, default_label_size=1):
                 return batch.width
     raise UsageError(f"there is no row in the channel {source.name!r}: is it the right file?")
 

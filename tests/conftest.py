@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from .golden_job import Golden
+
 settings.register_profile("clary", deadline=None)  # a busy machine is no failure
 settings.load_profile("clary")
 
@@ -25,3 +27,15 @@ def shared_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="module")
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """An algorithm and what its folder says."""
+    return Golden(request.param)
+
+
+@pytest.fixture(scope="module")
+def artifact(golden: Golden, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The artifact of the small job."""
+    return golden.artifact(tmp_path_factory.mktemp("ml"))

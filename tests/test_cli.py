@@ -158,7 +158,8 @@ TRAIN = ("train", "kmeans", "--train", "rows.rec")
             "--shingle: '0' is not a whole number of at least 1",
         ),
         (("inspect", "rows.rec"), "rows.rec is no tar.gz archive"),
-        (("algorithms", "nope"), "unknown algorithm 'nope': choose from kmeans"),
+        (("algorithms", "nope"), "unknown algorithm 'nope': choose from kmeans, pca, randomcutforest"),
+        (("train", "rfc", "--train", "rows.rec"), "unknown algorithm 'rfc': choose from kmeans, pca, randomcutforest"),
         (("convert", "rows.csv", "x.foo"), "x.foo: the name does not tell the format: say it with --to"),
         (("convert", "rows.rec", "x.rec", "--shingle", "601"), "rows.rec: too few rows for a shingle: 600 of the 601"),
         (("convert", "rows.rec", "no/x.csv"), "No such file or directory"),
@@ -176,6 +177,25 @@ def test_what_is_wrong_is_said_in_one_line(folder: Path, words: tuple[str, ...],
     assert last.startswith("clary: ")
     assert sentence in last
     assert b"Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        *(
+            ("rcf", "randomcutforest"),
+            ("random-cut-forest", "randomcutforest"),
+            ("RANDOM_CUT_FOREST", "randomcutforest"),
+        ),
+        *(("RandomCutForest", "randomcutforest"), ("PCA", "pca"), ("Principal-Component-Analysis", "pca")),
+    ],
+)
+def test_algorithms_have_several_names(tmp_path: Path, word: str, name: str) -> None:
+    """An algorithm is found by AWS's name, its abbreviation and its words, in any case."""
+    done = clary("algorithms", word, cwd=tmp_path)
+
+    assert done.returncode == 0
+    assert f"({name}); channels: train, test".encode() in done.stdout
 
 
 @pytest.mark.parametrize(

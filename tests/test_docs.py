@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from clary.algorithms.registry import ALGORITHMS
+
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs/notes").glob("*.md"))]
@@ -81,10 +83,10 @@ def test_code_blocks_run(found: list[tuple[str, str]], tmp_path: Path) -> None:
 def test_docker_blocks_run(found: list[tuple[str, str]], tmp_path: Path) -> None:
     """Every shell block that needs Docker runs with the image under test."""
     pytest.importorskip("sklearn", reason="clary datasets needs the extra 'data'")
-    image = os.environ.get("CLARY_TEST_IMAGE")
-    if image is None:
-        pytest.skip("CLARY_TEST_IMAGE names no image")
-    subprocess.run(["docker", "tag", image, "clary-kmeans"], check=True, timeout=LIMIT)
+    tag = os.environ.get("CLARY_TEST_TAG")
+    if tag is None:
+        pytest.skip("CLARY_TEST_TAG names no images")
+    subprocess.run(["docker", "tag", f"clary-kmeans:{tag}", "clary-kmeans"], check=True, timeout=LIMIT)
 
     run(found, tmp_path)
 
@@ -122,6 +124,16 @@ def test_links_lead_somewhere(page: Path) -> None:
     base = page.parent.parent / "reference" if page.parent.name == "notes" else page.parent
 
     assert [link for link in links if not (base / link).exists()] == []
+
+
+def test_every_page_is_found() -> None:
+    """The site's navigation has every page, and README has every algorithm's."""
+    pages = [str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")]
+    listed = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    text = README.read_text()
+
+    assert sorted(listed) == sorted(page for page in pages if not page.startswith("notes/"))
+    assert [name for name in ALGORITHMS if f"(docs/reference/{name}.md)" not in text] == []
 
 
 def test_readme_is_short() -> None:

@@ -132,7 +132,7 @@ class DataChannel:
         self.batches_read = 0
         self._source = source
         self._stop = stop
-        self._width, self._width_from = width, "feature_dim is"
+        self._width, self._given_width = width, width is not None
         self._requested = config.content_type or _default_type(algorithm)
         self._media = self._checked_media(algorithm)
         wrapped = config.record_wrapper.lower() == "recordio" and isinstance(source, _Pipes)
@@ -197,14 +197,14 @@ class DataChannel:
 
     def _check_width(self, batch: Batch) -> None:
         if self._width is None:
-            self._width, self._width_from = batch.width, "those before have"
+            self._width = batch.width
         if batch.width != self._width:
-            hint = ""
-            if format_of(self._media).name == "csv" and abs(batch.width - self._width) == 1:
+            where, hint = "feature_dim is" if self._given_width else "those before have", ""
+            if self._given_width and format_of(self._media).name == "csv" and abs(batch.width - self._width) == 1:
                 hint = ": with text/csv the first column is a label unless the content type says ;label_size=0"
             raise ChannelError(
                 f"cannot copy sequence with size {batch.width} to array axis with dimension {self._width}: a row of "
-                f"channel '{self.name}' has {batch.width} features, {self._width_from} {self._width}{hint}"
+                f"channel '{self.name}' has {batch.width} features, {where} {self._width}{hint}"
             )
 
     def _check_numbers(self, features: Array | CSR, before: int) -> None:

@@ -1,4 +1,4 @@
-"""The image, run by a Docker engine over /opt/ml trees as SageMaker lays them out. Nothing here is simulated."""
+"""The images, run by a Docker engine over /opt/ml trees as SageMaker lays them out. Nothing here is simulated."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -136,37 +137,47 @@ def buildable() -> str:
     """Return why the image cannot be had here, or nothing."""
     if shutil.which("docker") is None or docker("info").returncode != 0:
         return "no Docker engine answers `docker info`"
-    if "CLARY_TEST_IMAGE" in os.environ:
+    if "CLARY_TEST_TAG" in os.environ:
         return ""
     default = next(line for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("ARG BASE_IMAGE"))
     base = os.environ.get("BASE_IMAGE", default.partition("=")[2])
     if docker("image", "inspect", base).returncode == 0 or docker("pull", "--quiet", base, timeout=300).returncode == 0:
         return ""
-    return f"the base image {base} cannot be pulled; name another in BASE_IMAGE or a built image in CLARY_TEST_IMAGE"
+    return f"the base image {base} cannot be pulled; name another in BASE_IMAGE, or the tag of images in CLARY_TEST_TAG"
 
 
 @pytest.fixture(scope="session")
-def image() -> str:
-    """Return the image under test: CLARY_TEST_IMAGE, or one built now."""
+def image_of() -> Callable[[str], str]:
+    """Return a function that gives an algorithm's image under test: tagged CLARY_TEST_TAG, or built now."""
     if reason := buildable():
         pytest.skip(reason)
-    if name := os.environ.get("CLARY_TEST_IMAGE"):
+
+    @cache
+    def find(algorithm: str) -> str:
+        if tag := os.environ.get("CLARY_TEST_TAG"):
+            return f"clary-{algorithm}:{tag}"
+        name = f"clary-{algorithm}:test"
+        words = ["make", "image", f"ALGORITHM={algorithm}", f"IMAGE={name}"]
+        made = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+        assert made.returncode == 0, made.stdout[-2000:] + made.stderr[-2000:]
         return name
-    name = "clary-kmeans:test"
-    made = subprocess.run(
-        ["make", "image", f"IMAGE={name}"], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
-    )
-    assert made.returncode == 0, made.stdout[-2000:] + made.stderr[-2000:]
-    return name
+
+    return find
 
 
 @pytest.fixture(scope="session")
-def start(image: str) -> Iterator[Callable[..., Container]]:
-    """Return a function that starts the image: options of `docker run`, then the words for the image."""
+def image(image_of: Callable[[str], str]) -> str:
+    """Return the image of k-means."""
+    return image_of("kmeans")
+
+
+@pytest.fixture(scope="session")
+def start(image_of: Callable[[str], str]) -> Iterator[Callable[..., Container]]:
+    """Return a function that starts an image: options of `docker run`, then the words for the image."""
     names: list[str] = []
 
-    def run(*options: str, words: tuple[str, ...] = ()) -> Container:
-        got = docker("run", "--detach", *options, image, *words)
+    def run(*options: str, words: tuple[str, ...] = (), algorithm: str = "kmeans") -> Container:
+        got = docker("run", "--detach", *options, image_of(algorithm), *words)
         assert got.returncode == 0, got.stderr
         names.append(got.stdout.strip())
         return Container(names[-1])

@@ -57,11 +57,16 @@ class Server:
 
     def ask(self, path: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
         """Status and body of a response; keyword arguments are headers."""
+        status, _, answer = self.exchange(path, body, **headers)
+        return status, answer
+
+    def exchange(self, path: str, body: Any = None, **headers: str) -> tuple[int, str, bytes]:
+        """Status, content type and body of a response."""
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=SOON)) as connection:
             names = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request("GET" if body is None else "POST", path, body, names)
             response = connection.getresponse()
-            return response.status, response.read()
+            return response.status, response.getheader("Content-Type", ""), response.read()
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and wait; give the exit status."""

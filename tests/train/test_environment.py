@@ -85,7 +85,9 @@ def test_channel_without_keys(tree: Tree, entry: Any) -> None:
 @pytest.mark.parametrize("odd", [7, ["text/csv"], {"a": 1}, "", "  "])
 def test_channel_with_odd_values(tree: Tree, odd: Any) -> None:
     """What is no text counts as not given."""
-    tree.config("inputdataconfig.json", {"train": {"ContentType": odd, "RecordWrapperType": odd}})
+    tree.config(
+        "inputdataconfig.json", {"train": {"ContentType": odd, "RecordWrapperType": odd, "S3DistributionType": odd}}
+    )
     assert read(tree).channels["train"] == ChannelConfig()
 
 
@@ -99,7 +101,7 @@ def test_full_channel(tree: Tree) -> None:
         "EnableFFM": 3,
     }
     tree.config("inputdataconfig.json", {"train": entry})
-    assert read(tree).channels["train"] == ChannelConfig("text/csv", "Pipe", "RecordIO")
+    assert read(tree).channels["train"] == ChannelConfig("text/csv", "Pipe", "RecordIO", "ShardedByS3Key")
 
 
 def test_real_resources(tree: Tree) -> None:

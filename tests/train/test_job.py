@@ -92,7 +92,8 @@ def test_nothing_at_all(tree: Tree) -> None:
 def test_unknown_algorithm(tree: Tree) -> None:
     """An algorithm that there is not is the user's error."""
     result = tree.run(CLARY_ALGORITHM="kmenas")
-    assert (result.code, result.failure) == (2, "Customer Error: unknown algorithm 'kmenas': choose from kmeans")
+    told = "Customer Error: unknown algorithm 'kmenas': choose from kmeans, pca, randomcutforest"
+    assert (result.code, result.failure) == (2, told)
 
 
 def test_no_algorithm(tree: Tree) -> None:
