@@ -41,8 +41,11 @@ def _groups(folder: Path) -> tuple[int | None, int | None]:
 
 def _left(limit: Path, used: Path, statistics: Path, cached: str) -> int | None:
     """Limit less use; None where there is no limit, which version 2 calls ``max``."""
-    with suppress(OSError, ValueError):
+    try:
         left = int(limit.read_text()) - int(used.read_text())
+    except (OSError, ValueError):
+        return None
+    with suppress(OSError, ValueError, IndexError):
         pairs = (line.split() for line in statistics.read_text().splitlines())
-        return left + sum(int(words[1]) for words in pairs if words[:1] == [cached])
-    return None
+        left += sum(int(words[1]) for words in pairs if words[:1] == [cached])
+    return left

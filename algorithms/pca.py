@@ -175,12 +175,12 @@ class _Sums:
         return held[0].features if len(held) == 1 else concatenate(held).features
 
     def _blocks(self) -> Iterator[Array | CSR]:
-        """The rows that are held, as seen from the offset, in parts of one size, none larger than a block."""
+        """The rows that are held, as seen from the offset, in parts of one size, each about a block."""
         rows = self._taken()
         if self.subtract_mean and not self.count:  # the first rows decide
             self.offset = far_mean(rows[:_FIRST], _FAR)
         self.count += len(rows)
-        step = -(-len(rows) // -(-len(rows) // _BLOCK))
+        step = -(-len(rows) // max(1, round(len(rows) / _BLOCK)))
         for start in range(0, len(rows), step):
             block = rows[start : start + step]
             yield block if self.offset is None else less(block, self.offset)
@@ -368,10 +368,12 @@ class Sketch(_Sums):
             raise _too_large()
         omega, mean = self._random.astype(np.float64).T, self._mean  # (d, m), (d,)
         y = self._products.T - self.count * np.outer(mean, mean @ omega)  # (d, m)
-        shift = max(np.finfo(np.float32).eps * float(np.linalg.norm(y)), np.finfo(np.float32).tiny)
-        y += shift * omega  # above the rounding errors, so that all eigenvalues below are positive
         core = omega.T @ y  # (m, m)
-        squares, w = np.linalg.eigh((core + core.T) / 2)
+        # Above the rounding errors, so that all eigenvalues below are positive; those of y itself would be too much,
+        # as of many columns core sees few.
+        shift = max(np.finfo(np.float32).eps * float(np.linalg.norm(core)), np.finfo(np.float32).tiny)
+        y += shift * omega
+        squares, w = np.linalg.eigh((core + core.T) / 2 + shift * np.eye(len(core)))
         u, sigma, _ = np.linalg.svd(y @ (w / np.sqrt(np.maximum(squares, shift))), full_matrices=False)
         model = self._model(np.square(sigma[: self.k]) - shift, u[:, : self.k])
         return model, self._squares - self.count * float(mean @ mean)
