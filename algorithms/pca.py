@@ -162,6 +162,7 @@ class _Sums:
         self.offset: Array | None = None  # (d,) float32
         self._held: list[Batch] = []
         self._rows_held = 0
+        self._store = np.empty((0, d), np.float32)
 
     def _hold(self, features: Array | CSR) -> None:
         if len(features):
@@ -170,9 +171,13 @@ class _Sums:
 
     def _taken(self) -> Array | CSR:
         """All rows that are held, together."""
-        held = self._held
+        held, rows = self._held, self._rows_held
         self._held, self._rows_held = [], 0
-        return held[0].features if len(held) == 1 else concatenate(held).features
+        if len(held) == 1 or any(isinstance(batch.features, CSR) for batch in held):
+            return held[0].features if len(held) == 1 else concatenate(held).features
+        if len(self._store) < rows:  # kept, as the system takes longer to give memory than it takes to fill it
+            self._store = np.empty((rows, self.d), np.float32)
+        return np.concatenate([batch.dense() for batch in held], out=self._store[:rows])
 
     def _blocks(self) -> Iterator[Array | CSR]:
         """The rows that are held, as seen from the offset, in parts of one size, each about a block."""
