@@ -230,7 +230,7 @@ def _outside(rows: Array, boxes: Array) -> Array:
 def _at_leaf(forest: Forest, size: int, leaf: Array, rows: Array, depth: int) -> Array:
     """Where the visitor sets out, for points that came to a leaf at this depth."""
     mass = forest.masses[leaf]
-    seen = (1 - mass / (2 * size)) / (depth + np.log2(mass + 1))
+    seen = (1 - mass / (2 * size)) / (depth + np.log2(mass + 1.0))
     return np.where((forest.points[leaf] == rows).all(axis=1), seen, 1 / (depth + 1))
 
 

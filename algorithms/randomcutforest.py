@@ -35,6 +35,7 @@ _SEED: Final = 0  # the algorithm has no hyperparameter for it: equal jobs give 
 _BATCH: Final = 1000  # rows, as SageMaker's container has it: no hyperparameter either
 _VERSION: Final = 1  # of the artifact
 _LEAST_TREES: Final = 50  # a forest that a stop cuts short has as many as a forest must have
+_MOST_POINTS: Final = 1 << 14  # of a tree in an artifact; num_samples_per_tree allows far fewer
 _DENSE_BYTES: Final = 16 << 20  # of rows that are made dense float32 at a time
 _DEVIATIONS: Final = 3.0  # above the mean, from which a score is an anomaly's
 
@@ -170,8 +171,11 @@ def _problem(forest: Forest) -> str | None:
         return "a node is below itself"
     if nodes and not 0 <= forest.dimensions.min() <= forest.dimensions.max() < d:
         return f"a cut across a dimension that is none of {d}"
-    if (forest.masses < 1).any() or len(np.unique(_points_of_trees(forest))) > 1:
+    sizes_found = np.unique(_points_of_trees(forest))
+    if (forest.masses < 1).any() or len(sizes_found) > 1:
         return "trees of different sizes"
+    if sizes_found[0] > _MOST_POINTS:  # whose depth could hold up an endpoint
+        return f"trees of {int(sizes_found[0])} points, of {_MOST_POINTS} at most"
     numbers = [forest.values, forest.boxes, forest.extents, forest.points]
     if not all(np.isfinite(array).all() for array in numbers) or (forest.extents <= 0).any():
         return "a number that is not finite, or a box without extent"

@@ -132,7 +132,10 @@ class DataChannel:
         self.batches_read = 0
         self._source = source
         self._stop = stop
-        self._width, self._given_width = width, width is not None
+        self._width: int | None = None
+        self._given_width = width
+        self._strict = algorithm.strict_width and width is not None
+        self._labelled = name in algorithm.labelled
         self._requested = config.content_type or _default_type(algorithm)
         self._media = self._checked_media(algorithm)
         wrapped = config.record_wrapper.lower() == "recordio" and isinstance(source, _Pipes)
@@ -196,16 +199,27 @@ class DataChannel:
         )
 
     def _check_width(self, batch: Batch) -> None:
-        if self._width is None:
-            self._width = batch.width
-        if batch.width != self._width:
-            where, hint = "feature_dim is" if self._given_width else "those before have", ""
-            if self._given_width and format_of(self._media).name == "csv" and abs(batch.width - self._width) == 1:
-                hint = ": with text/csv the first column is a label unless the content type says ;label_size=0"
+        expected, where = self._given_width, "feature_dim is"
+        if not self._strict and not self._lost_column(batch.width):
+            self._width = batch.width if self._width is None else self._width
+            expected, where = self._width, "those before have"
+        if expected is not None and batch.width != expected:
             raise ChannelError(
-                f"cannot copy sequence with size {batch.width} to array axis with dimension {self._width}: a row of "
-                f"channel '{self.name}' has {batch.width} features, {where} {self._width}{hint}"
+                f"cannot copy sequence with size {batch.width} to array axis with dimension {expected}: a row of "
+                f"channel '{self.name}' has {batch.width} features, {where} {expected}{self._label_hint(batch.width)}"
             )
+
+    def _lost_column(self, width: int) -> bool:
+        """Whether a feature was taken for a label, as it is with text/csv unless the content type says otherwise."""
+        csv = format_of(self._media).name == "csv"
+        return csv and "label_size" not in self._media.parameters and width + 1 == self._given_width
+
+    def _label_hint(self, width: int) -> str:
+        if format_of(self._media).name != "csv" or self._given_width is None or abs(width - self._given_width) != 1:
+            return ""
+        if not self._labelled:
+            return ": with text/csv the first column is a label unless the content type says ;label_size=0"
+        return ": in text/csv;label_size=1 the first column of this channel is its label"
 
     def _check_numbers(self, features: Array | CSR, before: int) -> None:
         values = features.values if isinstance(features, CSR) else features

@@ -74,8 +74,7 @@ def _run(env: Mapping[str, str], stop: Stop, started: float) -> None:
     if len(job.resources.hosts) > 1:
         report.warning(f"{len(job.resources.hosts)} hosts: each trains on its own data, the first host's model is kept")
     try:
-        width = getattr(params, "feature_dim", None) if chosen.strict_width else None
-        channels = find_channels(job, chosen, width, stop)
+        channels = find_channels(job, chosen, getattr(params, "feature_dim", None), stop)
         if not job.resources.is_leader and channels[chosen.channels[0]].has_no_files:
             report.warning("no part of the data is on this host: there is nothing to do")
             return

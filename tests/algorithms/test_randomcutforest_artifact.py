@@ -187,3 +187,10 @@ def test_other_artifacts(arrays: list[Array] | dict[str, Array], told: str) -> N
     """Of other lists of arrays one is told what is in them."""
     with pytest.raises(ArtifactError, match=f"^expected a random cut forest of version 1, {told}$"):
         RandomCutForestModel.from_bytes(dump_arrays(arrays))
+
+
+def test_huge_trees() -> None:
+    """A tree of more points than any training makes is refused: one chain of them would hold up an endpoint."""
+    arrays = load_arrays(DATA)
+    with pytest.raises(ArtifactError, match=r"trees of \d+ points, of 16384 at most"):
+        RandomCutForestModel.from_bytes(dump_arrays({**arrays, "masses": arrays["masses"] * np.int32(1 << 20)}))
