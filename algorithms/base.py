@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -96,8 +97,22 @@ class Report(Protocol):
         """Numbers of the epochs; after each come its progress, throughput and record counts."""
         ...
 
-    def quality(self, channel: str, metric: str, value: float, *, epoch: int | None = None) -> None:
-        """A ``#quality_metric`` line; `metric` is a key of the algorithm's `metrics`."""
+    def quality(
+        self, channel: str, metric: str, value: float, *, epoch: int | None = None, batch: int | None = None
+    ) -> None:
+        """A ``#quality_metric`` line; `metric` is the name of one that the algorithm declares."""
+        ...
+
+    def per_model(self, epoch: int, metric: str, values: Iterable[float]) -> None:
+        """A ``#metrics`` line for each of the models that train side by side."""
+        ...
+
+    def early_stopping(self, epoch: int, criteria: str, value: float) -> None:
+        """A ``#early_stopping_criteria_metric`` line."""
+        ...
+
+    def end_early(self) -> None:
+        """The epoch that is under way is the last."""
         ...
 
     def score(self, channel: str, metric: str, value: float) -> None:
@@ -131,12 +146,23 @@ class Metric:
         Channels it is computed for.
     doc
         One sentence for the documentation.
+    pattern
+        Regular expression of the name in the log, where a setting is part of it; else it is `name`.
+    lines
+        What follows the name in the definition of a training metric → kind of line that it finds.
     """
 
     name: str
     minimize: bool
     channels: tuple[str, ...]
     doc: str
+    pattern: str | None = None
+    lines: Mapping[str, str] = field(default_factory=lambda: {"": "quality"})
+
+    @property
+    def expression(self) -> str:
+        """Regular expression of the name in the log."""
+        return self.pattern or re.escape(self.name)
 
 
 @dataclass(frozen=True, slots=True)

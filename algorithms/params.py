@@ -49,6 +49,8 @@ class Spec:
         Whether a tuning job may vary it.
     doc
         One sentence for the documentation.
+    words
+        Words that a number may also be.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Spec:
     choices: tuple[str, ...]
     tunable: bool
     doc: str
+    words: tuple[str, ...] = ()
 
     @property
     def required(self) -> bool:
@@ -83,7 +86,7 @@ class Spec:
             if limit is not None
         ]
         text = " ".join([text, " and ".join(limits)]) if limits else text
-        return f"{text}, or auto" if self.auto else text
+        return ", or ".join([text, *self.words, *(["auto"] if self.auto else [])])
 
     def parse(self, text: str) -> Any:
         r"""Turn one of SageMaker's strings into a value.
@@ -99,6 +102,8 @@ class Spec:
         plain = _unquote(text)
         if self.auto and plain.lower() in {"auto", "none", "null"}:
             return None
+        if plain in self.words:
+            return plain
         try:
             value = _PARSERS[self.kind](plain)
         except (ValueError, RecursionError) as error:
@@ -201,6 +206,7 @@ def hp(
     choices: tuple[str, ...] = (),
     tunable: bool = False,
     doc: str,
+    words: tuple[str, ...] = (),
     name: str | None = None,
 ) -> Any:
     """Declare a hyperparameter of a `HyperParameters` class; `name` where Python can't spell the real one."""
@@ -212,6 +218,7 @@ def hp(
         "choices": choices,
         "tunable": tunable,
         "doc": doc,
+        "words": words,
         "name": name,
     }
     if isinstance(default, list):
@@ -318,7 +325,7 @@ def _supported(spec: Spec) -> dict[str, Any]:
     if not spec.required:
         entry["DefaultValue"] = default_text(spec)
     low, high = (next((x for x in pair if x is not None), None) for pair in ((spec.ge, spec.gt), (spec.le, spec.lt)))
-    if spec.auto:
+    if spec.auto or spec.words:
         entry["Type"] = "FreeText"  # the API has no type for "a number or the word auto"
     elif spec.kind in (int, float) and low is not None and high is not None:
         name = f"{kinds[spec.kind]}ParameterRangeSpecification"

@@ -253,6 +253,7 @@ def fit(params: RandomCutForestParams, channels: Mapping[str, Channel], report: 
             report.keep(partial(_build, params, reservoir, report))
         report.info("Sampling training data completed.")
         report.info("Early stop condition met. Stopping training.")
+        report.end_early()  # one pass is all, and Amazon's container says so
     if reservoir is None:
         raise ChannelError(
             "No training data processed. Either the training channel is empty or the mini-batch size is too high: "

@@ -18,6 +18,8 @@ ALGORITHMS: Final[Mapping[str, str]] = MappingProxyType(
         "kmeans": "clary.algorithms.kmeans",
         "pca": "clary.algorithms.pca",
         "randomcutforest": "clary.algorithms.randomcutforest",
+        "linear-learner": "clary.algorithms.linear_learner",
+        "factorization-machines": "clary.algorithms.factorization_machines",
     }
 )
 """AWS's repository name → module with an ``ALGORITHM``."""
@@ -28,6 +30,8 @@ _ALIASES: Final[Mapping[str, str]] = MappingProxyType(
         "principal-component-analysis": "pca",
         "random-cut-forest": "randomcutforest",
         "rcf": "randomcutforest",
+        "linearlearner": "linear-learner",
+        "fm": "factorization-machines",
     }
 )
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from clary.algorithms.base import Channel, Model
 from clary.recordio import Batch
-from clary.recordio.batch import Array
+from clary.recordio.batch import CSR, Array
 
-__all__ = ["DATA", "Memory", "Silence", "images"]
+__all__ = ["DATA", "MNIST", "Memory", "Silence", "images"]
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 MNIST = DATA / "mnist"
@@ -23,16 +23,17 @@ MNIST = DATA / "mnist"
 class Memory:
     """A channel of rows in memory."""
 
-    def __init__(self, rows: Array) -> None:
+    def __init__(self, rows: Array | CSR, labels: Array | None = None) -> None:
         self.name = "train"
         self.features = rows
+        self.labels = labels
         self.rows = 0
         self.batches_read = 0
 
     def batches(self, size: int) -> Iterator[Batch]:
         """One pass."""
         for start in range(0, len(self.features), size):
-            yield Batch(self.features[start : start + size])
+            yield Batch(self.features, self.labels)[start : start + size]
 
 
 class Silence:
@@ -49,7 +50,9 @@ class Silence:
         """Numbers of the epochs."""
         return range(count)
 
-    def quality(self, channel: str, metric: str, value: float, *, epoch: int | None = None) -> None:
+    def quality(
+        self, channel: str, metric: str, value: float, *, epoch: int | None = None, batch: int | None = None
+    ) -> None:
         """Say nothing."""
 
     def score(self, channel: str, metric: str, value: float) -> None:
@@ -59,6 +62,15 @@ class Silence:
     def timing(self, name: str) -> Iterator[None]:  # noqa: ARG002
         """Measure nothing."""
         yield
+
+    def per_model(self, epoch: int, metric: str, values: Iterable[float]) -> None:
+        """Say nothing."""
+
+    def early_stopping(self, epoch: int, criteria: str, value: float) -> None:
+        """Say nothing."""
+
+    def end_early(self) -> None:
+        """Go on to the next epoch: benchmarks count them all."""
 
     def measured(self, name: str, value: float) -> None:
         """Say nothing."""

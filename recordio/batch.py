@@ -77,7 +77,13 @@ class CSR:
     def toarray(self) -> Array:
         """The same rows as a dense array, shape (n, d); values that share a place are added."""
         dense = np.zeros(self.shape, self.values.dtype)
-        np.add.at(dense, (self.row_of, self.indices), self.values)
+        flat = self.row_of
+        flat *= self.shape[1]
+        flat += self.indices
+        if (flat[1:] > flat[:-1]).all():  # no two share a place
+            dense.reshape(-1)[flat] = self.values
+        else:
+            np.add.at(dense.reshape(-1), flat, self.values)
         return dense
 
     @classmethod

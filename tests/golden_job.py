@@ -5,8 +5,10 @@ An algorithm's folder ``golden/<name>`` has one ``golden.json``::
     hyperparameters   of the small job
     data              shape of its data, and number of different labels where there are some; every number is a
                       multiple of 1/8, so text and bytes hold the same
+    also              further jobs, of other hyperparameters, channels or classes, that `metrics` needs
     answer            name of the list in a JSON response, and the columns in it
     wide              hyperparameters of a job whose data is larger than the memory it may use
+    passes            over the training channel that it makes, if more than one
     refused           values that are not allowed, by hyperparameter
     metrics           what the small job has to print, by metric definition
 """
@@ -14,6 +16,7 @@ An algorithm's folder ``golden/<name>`` has one ``golden.json``::
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,10 +34,15 @@ from .job import Tree, csv, recordio
 class Golden:
     """An algorithm and what its folder says."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, **changes: Any) -> None:
         self.algorithm: Algorithm = algorithm(name)
         path = Path(__file__).parent / "golden" / name / "golden.json"
-        self.description: dict[str, Any] = json.loads(path.read_text())
+        self.description: dict[str, Any] = {**json.loads(path.read_text()), **changes}
+        self.channels: Sequence[str] = self.description.get("channels", self.algorithm.channels)
+
+    def others(self) -> list[Golden]:
+        """The further jobs."""
+        return [Golden(self.algorithm.name, **changes) for changes in self.description.get("also", ())]
 
     @property
     def hyperparameters(self) -> dict[str, str]:
@@ -53,7 +61,7 @@ class Golden:
 
     def labels(self, channel: str, count: int) -> Array | None:
         """Labels 0, 1, … of that many rows, where the algorithm wants some in this channel."""
-        classes = self.description["data"].get("classes")
+        classes = self.description.get("classes", self.description["data"].get("classes"))
         return np.arange(count) % classes if channel in self.algorithm.labelled else None
 
     def encoded(self, form: str, channel: str) -> bytes:
@@ -68,7 +76,7 @@ class Golden:
         tree = Tree(root)
         tree.config("hyperparameters.json", self.hyperparameters)
         entries = {}
-        for channel in self.algorithm.channels:
+        for channel in self.channels:
             entries[channel] = {"TrainingInputMode": mode}
             if form == "csv":
                 entries[channel]["ContentType"] = f"text/csv;label_size={int(channel in self.algorithm.labelled)}"

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clary.algorithms.registry import ALGORITHMS
 from clary.recordio.batch import Batch
 from clary.recordio.csv import format_csv
 from clary.recordio.writer import write_batch
@@ -158,8 +159,14 @@ TRAIN = ("train", "kmeans", "--train", "rows.rec")
             "--shingle: '0' is not a whole number of at least 1",
         ),
         (("inspect", "rows.rec"), "rows.rec is no tar.gz archive"),
-        (("algorithms", "nope"), "unknown algorithm 'nope': choose from kmeans, pca, randomcutforest"),
-        (("train", "rfc", "--train", "rows.rec"), "unknown algorithm 'rfc': choose from kmeans, pca, randomcutforest"),
+        (
+            ("algorithms", "nope"),
+            f"unknown algorithm 'nope': choose from {', '.join(ALGORITHMS)}",
+        ),
+        (
+            ("train", "rfc", "--train", "rows.rec"),
+            f"unknown algorithm 'rfc': choose from {', '.join(ALGORITHMS)}",
+        ),
         (("convert", "rows.csv", "x.foo"), "x.foo: the name does not tell the format: say it with --to"),
         (("convert", "rows.rec", "x.rec", "--shingle", "601"), "rows.rec: too few rows for a shingle: 600 of the 601"),
         (("convert", "rows.rec", "no/x.csv"), "No such file or directory"),

@@ -36,12 +36,24 @@ LINES: Final[Mapping[str, Line]] = {
         "#quality_metric: host={host}, epoch={epoch}, {channel} {name} <{tag}>={value!r}",
         r"#quality_metric: host=\S+, epoch=\S+, {channel} {name} <{tag}>=(\S+)",
     ),
+    "batch quality": Line(  # without a comma after the batch, as Amazon's container has it
+        "#quality_metric: host={host}, epoch={epoch}, batch={batch} {channel} {name} <{tag}>={value!r}",
+        r"#quality_metric: host=\S+, epoch=\S+, batch=\S+ {channel} {name} <{tag}>=(\S+)",
+    ),
+    "early stopping": Line(
+        "#early_stopping_criteria_metric: host={host}, epoch={epoch}, criteria={criteria}, value={value!r}",
+        r"#early_stopping_criteria_metric: host=\S+, epoch=\S+, criteria=\S+, value=(\S+)",
+    ),
     "score": Line(
         "#{channel}_score ({host}) : ({name!r}, {value!r})",
         r"#{channel}_score \(\S+\) : \('{name}', (\S+)\)",
     ),
     "progress": Line(
         "#progress_metric: host={host}, completed {percent!r} % of epochs",
+        r"#progress_metric: host=\S+, completed (\S+) %",
+    ),
+    "progress to the end": Line(
+        "#progress_metric: host={host}, completed 100 % epochs",
         r"#progress_metric: host=\S+, completed (\S+) %",
     ),
     "throughput": Line(
@@ -114,14 +126,19 @@ def metric_definitions(algorithm: Algorithm) -> list[dict[str, str]]:
     >>> metric_definitions(algorithm("kmeans"))[0]
     {'Name': 'train:msd', 'Regex': '#quality_metric: host=\\S+, train msd <loss>=(\\S+)'}
     """
-    quality = LINES["quality"].regex
     found = [
-        {
-            "Name": f"{channel}:{metric.name}",
-            "Regex": quality.format(channel=channel, name=metric.name, tag=tag(metric)),
-        }
+        {"Name": name, "Regex": LINES[kind].regex.format(channel=channel, name=metric.expression, tag=tag(metric))}
         for metric in algorithm.metrics
         for channel in metric.channels
+        for name, kind in _kinds(metric, channel)
     ]
     found += [{"Name": f"train:{name}", "Regex": LINES[name].regex} for name in ("progress", "throughput")]
     return found
+
+
+def _kinds(metric: Metric, channel: str) -> list[tuple[str, str]]:
+    """Names of the definitions of a metric for a channel, and kinds of the lines; tests come but once."""
+    name = f"{channel}:{metric.name}"
+    if channel == "test":
+        return [(name, "quality")]
+    return [(name + suffix, kind) for suffix, kind in metric.lines.items()]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from ..algorithms.base import Algorithm, Channel, Model
@@ -35,7 +36,7 @@ class JobReport:
         self.stop = stop
         self.started = time.time()
         self.snapshot: Callable[[], Model] | None = None
-        self._metrics = {metric.name: metric for metric in algorithm.metrics}
+        self._ends = False
         self._timings: dict[str, list[float]] = {}
         self._seen: list[tuple[int, int]] = []  # rows and batches of each pass over the training data
 
@@ -66,16 +67,36 @@ class JobReport:
             self._timings.setdefault("update.time", []).append((time.time() - start) * 1000)
             seen = channel.rows - rows, channel.batches_read - batches
             self._seen.append(seen)
-            self._line("progress", percent=100 * (epoch + 1) / count)
+            if self._ends:
+                self._line("progress to the end")
+            else:
+                self._line("progress", percent=100 * (epoch + 1) / count)
             self._iterator_metrics("training_data_iter", start, seen, {"epoch": epoch})
             self._line("throughput", rate=seen[0] / max(time.time() - start, 1e-9))
+            if self._ends:
+                break
         self._timings["epochs"] = [float(count)]
 
-    def quality(self, channel: str, metric: str, value: float, *, epoch: int | None = None) -> None:
+    def quality(
+        self, channel: str, metric: str, value: float, *, epoch: int | None = None, batch: int | None = None
+    ) -> None:
         """Print a ``#quality_metric`` line."""
-        kind = "quality" if epoch is None else "epoch quality"
-        declared = self._metrics[metric]
-        self._line(kind, channel=channel, name=metric, tag=tag(declared), value=float(value), epoch=epoch)
+        kind = "quality" if epoch is None else "epoch quality" if batch is None else "batch quality"
+        declared = next(row for row in self.algorithm.metrics if re.fullmatch(row.expression, metric))
+        self._line(kind, channel=channel, name=metric, tag=tag(declared), value=float(value), epoch=epoch, batch=batch)
+
+    def per_model(self, epoch: int, metric: str, values: Iterable[float]) -> None:
+        """Print a ``#metrics`` line for each of the models that train side by side."""
+        for model, value in enumerate(values):
+            self._metrics_line(self.started, {"epoch": epoch, "model": model}, {metric: Aggregate.of([float(value)])})
+
+    def early_stopping(self, epoch: int, criteria: str, value: float) -> None:
+        """Print a ``#early_stopping_criteria_metric`` line."""
+        self._line("early stopping", epoch=epoch, criteria=criteria, value=value)
+
+    def end_early(self) -> None:
+        """Make the epoch that is under way the last."""
+        self._ends = True
 
     def score(self, channel: str, metric: str, value: float) -> None:
         """Print a ``#…_score`` line."""

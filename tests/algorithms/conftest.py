@@ -42,6 +42,10 @@ class Notes:
     qualities: dict[tuple[str, str], float] = field(default_factory=dict)
     scores: dict[tuple[str, str], float] = field(default_factory=dict)
     measurements: dict[str, float] = field(default_factory=dict)
+    all_qualities: list[tuple[str, str, float, int | None, int | None]] = field(default_factory=list)
+    models: dict[tuple[int, str], list[float]] = field(default_factory=dict)
+    criteria: dict[int, tuple[str, float]] = field(default_factory=dict)
+    ends: bool = False
     kept: Callable[[], Model] | None = None
 
     def info(self, text: str) -> None:
@@ -52,10 +56,16 @@ class Notes:
 
     def epochs(self, count: int, channel: Channel) -> Iterable[int]:  # noqa: ARG002  # part of the protocol
         """Numbers of the epochs."""
-        return range(count)
+        for epoch in range(count):
+            yield epoch
+            if self.ends:
+                return
 
-    def quality(self, channel: str, metric: str, value: float, *, epoch: int | None = None) -> None:  # noqa: ARG002
+    def quality(
+        self, channel: str, metric: str, value: float, *, epoch: int | None = None, batch: int | None = None
+    ) -> None:
         """Keep a metric."""
+        self.all_qualities.append((channel, metric, value, epoch, batch))
         self.qualities[channel, metric] = value
 
     def score(self, channel: str, metric: str, value: float) -> None:
@@ -66,6 +76,18 @@ class Notes:
     def timing(self, name: str) -> Iterator[None]:  # noqa: ARG002
         """Measure nothing."""
         yield
+
+    def per_model(self, epoch: int, metric: str, values: Iterable[float]) -> None:
+        """Keep the values of all models."""
+        self.models[epoch, metric] = [float(value) for value in values]
+
+    def early_stopping(self, epoch: int, criteria: str, value: float) -> None:
+        """Keep what decides on stopping."""
+        self.criteria[epoch] = criteria, value
+
+    def end_early(self) -> None:
+        """Give out no further epoch."""
+        self.ends = True
 
     def measured(self, name: str, value: float) -> None:
         """Keep a measurement."""

@@ -49,7 +49,7 @@ def test_whole_job(tmp_path: Path) -> None:
     assert (result.code, result.failure) == (0, None)
     assert "#test_score (algo-1) : ('f1', 1.0)" in result.messages
     assert "#quality_metric: host=algo-1, test f1 <score>=1.0" in result.messages
-    assert "#progress_metric: host=algo-1, completed 100.0 % of epochs" in result.messages
+    assert "#progress_metric: host=algo-1, completed 100 % epochs" in result.messages
     found, model = open_artifact(tmp_path / "model")
     scores = model.predict(rows()).columns["score"]
     assert found.name == "randomcutforest" and set(scores.argsort()[-3:].tolist()) == {40, 140, 240}

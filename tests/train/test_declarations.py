@@ -164,7 +164,7 @@ def test_lost_column(tree: Tree, channel: Open) -> None:
     """An algorithm that takes rows of any width still tells that a feature was taken for a label."""
     algorithm = replace(ALGORITHM, strict_width=False)
     tree.kmeans("text/csv").file("train/a.csv", POINTS)
-    with pytest.raises(ChannelError, match="unless the content type says ;label_size=0$"):
+    with pytest.raises(ChannelError, match=r"unless the content type says ;label_size=0$"):
         list(channel(algorithm=algorithm, width=2).batches(100))
     tree.kmeans("text/csv;label_size=1")
     assert sum(map(len, channel(algorithm=algorithm, width=2).batches(100))) == 4
@@ -173,5 +173,5 @@ def test_lost_column(tree: Tree, channel: Open) -> None:
 def test_hint_of_a_labelled_channel(tree: Tree, channel: Open) -> None:
     """Where rows begin with a label, a missing column is told as the label's."""
     tree.kmeans("text/csv").file("train/a.csv", POINTS)
-    with pytest.raises(ChannelError, match="in text/csv;label_size=1 the first column of this channel is its label$"):
+    with pytest.raises(ChannelError, match=r"in text/csv;label_size=1 the first column of this channel is its label$"):
         list(channel(algorithm=replace(ALGORITHM, labelled=("train",)), width=2).batches(100))

@@ -13,7 +13,7 @@ import pytest
 
 from clary.algorithms import registry
 from clary.algorithms.kmeans import KMeansModel
-from clary.algorithms.registry import open_artifact
+from clary.algorithms.registry import ALGORITHMS, open_artifact
 
 from ..job import COMMAND, CSV, POINTS, SOON, Result, Tree, csv, recordio
 
@@ -92,7 +92,7 @@ def test_nothing_at_all(tree: Tree) -> None:
 def test_unknown_algorithm(tree: Tree) -> None:
     """An algorithm that there is not is the user's error."""
     result = tree.run(CLARY_ALGORITHM="kmenas")
-    told = "Customer Error: unknown algorithm 'kmenas': choose from kmeans, pca, randomcutforest"
+    told = f"Customer Error: unknown algorithm 'kmenas': choose from {', '.join(ALGORITHMS)}"
     assert (result.code, result.failure) == (2, told)
 
 

@@ -1,0 +1,258 @@
+"""A factorization machine's arithmetic: outputs, gradients and steps, dense or sparse, without channels.
+
+y = w₀ + x·w + ½ Σ_f [(x·v_f)² - x²·v_f²], so with s = xV, of shape (n, k), the sum over pairs of columns takes one
+product with V and one with the squared norms of its rows [1]_. Backwards, dL/dV = xᵀ(δ ∘ s) - (x²ᵀδ) ∘ V.
+
+References
+----------
+.. [1] S. Rendle, "Factorization Machines", ICDM 2010.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ..recordio.batch import CSR, Array
+from .optimizers import Adam
+
+__all__ = ["Block", "Machine", "Rates", "outputs"]
+
+_WIDE: Final = 64  # columns for each value of a mini-batch, from which sorting is faster than a table of all columns
+_SPARSE: Final = 0.02  # share of values in the columns that have any, below which rows stay sparse
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A mini-batch in the columns that it has values in.
+
+    Parameters
+    ----------
+    columns
+        Their numbers, shape (c,); None for all. Zeros of dense rows are no values.
+    rows
+        Dense, shape (n, c); or sparse with c columns.
+    squares
+        The same with squared values; the very `rows` where all values are 0 or 1.
+    """
+
+    columns: Array | None
+    rows: Array | CSR
+    squares: Array | CSR
+
+    @classmethod
+    def of(cls, features: Array | CSR) -> Block:
+        """The mini-batch, made dense where that is faster."""
+        if not isinstance(features, CSR):
+            some = np.flatnonzero(features.any(axis=0))
+            if len(some) == features.shape[1]:
+                return cls(None, features, _squared(features))
+            narrow = features.take(some, axis=1)
+            return cls(some, narrow, _squared(narrow))
+        columns, rows = _narrowed(_merged(features))
+        n, width = rows.shape
+        binary = np.array_equal(rows.values, np.square(rows.values))
+        if len(rows.values) < _SPARSE * n * width:
+            squares = rows if binary else CSR(rows.indptr, rows.indices, np.square(rows.values), rows.shape)
+            return cls(columns, rows, squares)
+        dense = np.zeros((n, width), rows.dtype)
+        dense.ravel()[rows.row_of * width + rows.indices] = rows.values  # each place once: they are merged
+        return cls(columns, dense, dense if binary else np.square(dense))
+
+
+def _squared(rows: Array) -> Array:
+    few = rows[:8]  # enough to tell most rows that are not 0 or 1
+    if np.array_equal(few, np.square(few)):
+        squares = np.square(rows)
+        return rows if np.array_equal(rows, squares) else squares
+    return np.square(rows)
+
+
+def _merged(rows: CSR) -> CSR:
+    """The same rows with columns in order, and values that share a place added: their squares would not add up."""
+    places = rows.row_of * rows.shape[1] + rows.indices
+    if (places[1:] > places[:-1]).all():
+        return rows
+    places, inverse = np.unique(places, return_inverse=True)
+    values = np.bincount(inverse, rows.values).astype(rows.dtype)
+    owners, columns = np.divmod(places, rows.shape[1])
+    return CSR(_borders(owners, len(rows)), columns, values, rows.shape)
+
+
+def _narrowed(rows: CSR) -> tuple[Array | None, CSR]:
+    """The columns with values, None for all, and the rows in them alone."""
+    n, width = rows.shape
+    if width > _WIDE * len(rows.indices):
+        columns, places = np.unique(rows.indices, return_inverse=True)
+    else:
+        has = np.zeros(width, bool)
+        has[rows.indices] = True
+        columns = np.flatnonzero(has)
+        if len(columns) == width:
+            return None, rows
+        numbers = np.empty(width, np.int64)
+        numbers[columns] = np.arange(len(columns))
+        places = numbers[rows.indices]
+    return columns, CSR(rows.indptr, places, rows.values, (n, len(columns)))
+
+
+def _borders(numbers: Array, count: int) -> Array:
+    """Where in sorted numbers below `count` each begins, and the end, shape (count + 1,)."""
+    borders = np.zeros(count + 1, np.int64)
+    np.cumsum(np.bincount(numbers, minlength=count), out=borders[1:])
+    return borders
+
+
+def _transposed(rows: Array | CSR) -> Array | CSR:
+    """The rows as columns, shape (c, n)."""
+    if not isinstance(rows, CSR):
+        return rows.T
+    order = rows.indices.argsort(kind="stable")
+    borders = _borders(rows.indices, rows.shape[1])
+    return CSR(borders, rows.row_of[order], rows.values[order], (rows.shape[1], len(rows)))
+
+
+def _times(rows: Array | CSR, matrix: Array) -> Array:
+    """Rows times a matrix of shape (c, k), or a vector; shape (n, k) or (n,)."""
+    if not isinstance(rows, CSR):
+        product: Array = rows @ matrix
+        return product
+    columns = matrix if matrix.ndim == 2 else matrix[:, None]
+    sums = np.zeros((len(rows), columns.shape[1]), np.result_type(rows.values, matrix))
+    counts = np.diff(rows.indptr)
+    for some, most in _alike(counts):  # by far faster than np.add.reduceat
+        each = np.arange(most)
+        places = rows.indptr[some][:, None] + each  # (m, most)
+        inside = each < counts[some][:, None]
+        places *= inside
+        values = rows.values[places] * inside
+        sums[some] = np.matmul(values[:, None], columns[rows.indices[places]])[:, 0]
+    return sums if matrix.ndim == 2 else sums[:, 0]
+
+
+def _alike(counts: Array) -> Iterator[tuple[Array, int]]:
+    """Numbers of the rows that have nearly as many values, and the most that one of them has; no empty rows."""
+    least = 1
+    while (left := counts[counts >= least]).size:
+        least = int(left.min())
+        end = least + least // 2
+        some = np.flatnonzero((counts >= least) & (counts <= end))
+        yield some, int(counts[some].max())
+        least = end + 1
+
+
+def outputs(features: Array | CSR, v: Array, w: Array, w0: float) -> Array:
+    """The machine's output for each row, shape (n,), of the factors' dtype.
+
+    Examples
+    --------
+    >>> v = np.array([[1.], [2.], [3.]])
+    >>> outputs(np.array([[1., 1., 0.], [1., 0., 2.]]), v, np.array([10., 20., 30.]), 5.0).tolist()
+    [37.0, 81.0]
+    """
+    block = Block.of(features)
+    if block.columns is not None:
+        v, w = v[block.columns], w[block.columns]
+    return _forward(block, v.astype(features.dtype, copy=False), w.astype(features.dtype, copy=False), w0)[0]
+
+
+def _forward(block: Block, v: Array, w: Array, w0: float) -> tuple[Array, Array]:
+    """Outputs of shape (n,), and s = xV of shape (n, k)."""
+    s = _times(block.rows, v)
+    y: Array = np.einsum("ij,ij->i", s, s)
+    norms = np.einsum("ij,ij->i", v, v)  # (c,)
+    if block.squares is block.rows:
+        norms *= -0.5
+        norms += w
+        y *= 0.5
+        y += _times(block.rows, norms)  # both products with x at once
+    else:
+        y -= _times(block.squares, norms)
+        y *= 0.5
+        y += _times(block.rows, w)
+    y += w0
+    return y, s
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Learning rate and decay of bias, weights and factors, and what is done to gradients.
+
+    Parameters
+    ----------
+    lr, wd
+        Of bias, weights and factors.
+    rescale
+        What gradients, summed over a mini-batch, are multiplied with; None for one over its rows. Decay is added after.
+    clip
+        Largest absolute value of a gradient, decay included, as MXNet has it; None for any.
+    """
+
+    lr: tuple[float, float, float]
+    wd: tuple[float, float, float]
+    rescale: float | None = None
+    clip: float | None = None
+
+
+class Machine:
+    """Weights and factors, and their training by one Adam with rates of their own, lazily row by row.
+
+    Parameters
+    ----------
+    v, w, w0
+        Float32 arrays of shapes (d, k), (d, 1) and (1, 1).
+    rates
+        How they learn.
+    optimizer
+        Adam, whose rate is one: `rates` multiplies it.
+    """
+
+    def __init__(self, v: Array, w: Array, w0: Array, rates: Rates, optimizer: Adam) -> None:
+        self.v, self.w, self.w0 = v, w, w0
+        self.rates, self.optimizer = rates, optimizer
+        self.step = 0
+        self._states = tuple(optimizer.state(array.shape) for array in (w0, w, v))
+
+    def outputs(self, features: Array | CSR) -> Array:
+        """Output for each row, float32, shape (n,)."""
+        return outputs(features, self.v, self.w[:, 0], float(self.w0[0, 0]))
+
+    def learn(self, block: Block, slope: Callable[[Array], Array]) -> Array:
+        """One step on a mini-batch.
+
+        Parameters
+        ----------
+        block
+            The rows.
+        slope
+            Gives dL/dy, float32, shape (n,), for outputs of that shape.
+
+        Returns
+        -------
+        outputs
+            Before the step, float32, shape (n,).
+        """
+        self.step += 1
+        columns = block.columns
+        v, w = (self.v, self.w) if columns is None else (self.v[columns], self.w[columns])
+        y, s = _forward(block, v, w[:, 0], float(self.w0[0, 0]))
+        rescale = self.rates.rescale
+        delta = slope(y) * np.float32(1 / len(y) if rescale is None else rescale)  # (n,)
+        s *= delta[:, None]
+        turned = _transposed(block.rows)  # (c, n)
+        factors = _times(turned, s)  # (c, k)
+        weights = _times(turned, delta)  # (c,)
+        squares = weights if block.squares is block.rows else _times(_transposed(block.squares), delta)
+        bias_wd, linear_wd, factors_wd = self.rates.wd
+        factors += (np.float32(factors_wd) - squares)[:, None] * v
+        weights = weights[:, None] + np.float32(linear_wd) * w
+        bias = delta.sum(dtype=np.float32) + np.float32(bias_wd) * self.w0  # (1, 1)
+        moves = ((self.w0, bias, None), (self.w, weights, columns), (self.v, factors, columns))
+        for (parameter, gradient, rows), state, lr in zip(moves, self._states, self.rates.lr, strict=True):
+            if self.rates.clip is not None:
+                np.clip(gradient, -self.rates.clip, self.rates.clip, out=gradient)
+            self.optimizer.update(parameter, gradient, state, lr, self.step, rows=rows)
+        return y
