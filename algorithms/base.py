@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..errors import ArtifactError
+from ..errors import ArtifactError, ChannelError
 from ..recordio.batch import CSR, Array, Batch
 from .params import HyperParameters
 
-__all__ = ["Algorithm", "Channel", "Metric", "Model", "Predictions", "Report"]
+__all__ = ["Algorithm", "Channel", "Metric", "Model", "Predictions", "Report", "no_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +115,8 @@ class Report(Protocol):
         """The epoch that is under way is the last."""
         ...
 
-    def score(self, channel: str, metric: str, value: float) -> None:
-        """A ``#test_score`` line (or ``#train_score``, ``#validation_score``)."""
+    def evaluation(self, channel: str, values: Mapping[str, float]) -> None:
+        """How good the model is: ``#test_score`` lines (or ``#train_score`` …), then ``#quality_metric`` lines."""
         ...
 
     def timing(self, name: str) -> AbstractContextManager[None]:
@@ -130,6 +130,14 @@ class Report(Protocol):
     def keep(self, model: Callable[[], Model]) -> None:
         """How to make the model from what is learnt so far, should the job be told to end."""
         ...
+
+
+def no_rows() -> ChannelError:
+    """What to raise when the channel ``train`` turns out to be empty: Amazon's words first."""
+    return ChannelError(
+        "No training data processed. Either the training channel is empty or the mini-batch size is too high: "
+        "the channel 'train' has no rows"
+    )
 
 
 @dataclass(frozen=True, slots=True)

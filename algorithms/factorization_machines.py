@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import ChannelError, HyperParameterError
 from ..recordio.batch import CSR, Array, Batch
-from .base import Algorithm, Channel, Metric, Predictions, Report
+from .base import Algorithm, Channel, Metric, Predictions, Report, no_rows
 from .fm_artifact import FMArtifact, dump, load
 from .fm_model import Block, Machine, Rates, outputs
 from .losses import Loss, loss_named
@@ -248,10 +248,7 @@ def fit(
     for epoch in report.epochs(params.epochs, train):
         tally = _learn(params, machine, train, epoch, report)
         if not tally.rows:
-            raise ChannelError(
-                "No training data processed. Either the training channel is empty or the mini-batch size is too high: "
-                "the channel 'train' has no rows"
-            )
+            raise no_rows()
         _check_finite(machine, tally, epoch)
         for name, value in tally.values().items():
             report.quality("train", name, value, epoch=epoch)
@@ -361,11 +358,7 @@ def _evaluate(params: FactorizationMachinesParams, machine: Machine, test: Chann
     if not tally.rows:
         report.warning("the channel 'test' has no rows: there is nothing to evaluate")
         return
-    values = tally.values()
-    for name, value in values.items():
-        report.score("test", name, value)
-    for name, value in values.items():
-        report.quality("test", name, value)
+    report.evaluation("test", tally.values())
 
 
 _LINES: Final = {"": "quality", ":epoch": "epoch quality", ":batch": "batch quality"}

@@ -10,7 +10,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,10 +18,10 @@ import numpy as np
 
 from ..recordio.batch import CSR, Array
 from .optimizers import Adam
+from .sparse import merged, narrowed, times, transposed
 
 __all__ = ["Block", "Machine", "Rates", "outputs"]
 
-_WIDE: Final = 64  # columns for each value of a mini-batch, from which sorting is faster than a table of all columns
 _SPARSE: Final = 0.02  # share of values in the columns that have any, below which rows stay sparse
 
 
@@ -52,7 +52,7 @@ class Block:
                 return cls(None, features, _squared(features))
             narrow = features.take(some, axis=1)
             return cls(some, narrow, _squared(narrow))
-        columns, rows = _narrowed(_merged(features))
+        columns, rows = narrowed(merged(features))
         n, width = rows.shape
         binary = np.array_equal(rows.values, np.square(rows.values))
         if len(rows.values) < _SPARSE * n * width:
@@ -69,79 +69,6 @@ def _squared(rows: Array) -> Array:
         squares = np.square(rows)
         return rows if np.array_equal(rows, squares) else squares
     return np.square(rows)
-
-
-def _merged(rows: CSR) -> CSR:
-    """The same rows with columns in order, and values that share a place added: their squares would not add up."""
-    places = rows.row_of * rows.shape[1] + rows.indices
-    if (places[1:] > places[:-1]).all():
-        return rows
-    places, inverse = np.unique(places, return_inverse=True)
-    values = np.bincount(inverse, rows.values).astype(rows.dtype)
-    owners, columns = np.divmod(places, rows.shape[1])
-    return CSR(_borders(owners, len(rows)), columns, values, rows.shape)
-
-
-def _narrowed(rows: CSR) -> tuple[Array | None, CSR]:
-    """The columns with values, None for all, and the rows in them alone."""
-    n, width = rows.shape
-    if width > _WIDE * len(rows.indices):
-        columns, places = np.unique(rows.indices, return_inverse=True)
-    else:
-        has = np.zeros(width, bool)
-        has[rows.indices] = True
-        columns = np.flatnonzero(has)
-        if len(columns) == width:
-            return None, rows
-        numbers = np.empty(width, np.int64)
-        numbers[columns] = np.arange(len(columns))
-        places = numbers[rows.indices]
-    return columns, CSR(rows.indptr, places, rows.values, (n, len(columns)))
-
-
-def _borders(numbers: Array, count: int) -> Array:
-    """Where in sorted numbers below `count` each begins, and the end, shape (count + 1,)."""
-    borders = np.zeros(count + 1, np.int64)
-    np.cumsum(np.bincount(numbers, minlength=count), out=borders[1:])
-    return borders
-
-
-def _transposed(rows: Array | CSR) -> Array | CSR:
-    """The rows as columns, shape (c, n)."""
-    if not isinstance(rows, CSR):
-        return rows.T
-    order = rows.indices.argsort(kind="stable")
-    borders = _borders(rows.indices, rows.shape[1])
-    return CSR(borders, rows.row_of[order], rows.values[order], (rows.shape[1], len(rows)))
-
-
-def _times(rows: Array | CSR, matrix: Array) -> Array:
-    """Rows times a matrix of shape (c, k), or a vector; shape (n, k) or (n,)."""
-    if not isinstance(rows, CSR):
-        product: Array = rows @ matrix
-        return product
-    columns = matrix if matrix.ndim == 2 else matrix[:, None]
-    sums = np.zeros((len(rows), columns.shape[1]), np.result_type(rows.values, matrix))
-    counts = np.diff(rows.indptr)
-    for some, most in _alike(counts):  # by far faster than np.add.reduceat
-        each = np.arange(most)
-        places = rows.indptr[some][:, None] + each  # (m, most)
-        inside = each < counts[some][:, None]
-        places *= inside
-        values = rows.values[places] * inside
-        sums[some] = np.matmul(values[:, None], columns[rows.indices[places]])[:, 0]
-    return sums if matrix.ndim == 2 else sums[:, 0]
-
-
-def _alike(counts: Array) -> Iterator[tuple[Array, int]]:
-    """Numbers of the rows that have nearly as many values, and the most that one of them has; no empty rows."""
-    least = 1
-    while (left := counts[counts >= least]).size:
-        least = int(left.min())
-        end = least + least // 2
-        some = np.flatnonzero((counts >= least) & (counts <= end))
-        yield some, int(counts[some].max())
-        least = end + 1
 
 
 def outputs(features: Array | CSR, v: Array, w: Array, w0: float) -> Array:
@@ -161,18 +88,18 @@ def outputs(features: Array | CSR, v: Array, w: Array, w0: float) -> Array:
 
 def _forward(block: Block, v: Array, w: Array, w0: float) -> tuple[Array, Array]:
     """Outputs of shape (n,), and s = xV of shape (n, k)."""
-    s = _times(block.rows, v)
+    s = times(block.rows, v)
     y: Array = np.einsum("ij,ij->i", s, s)
     norms = np.einsum("ij,ij->i", v, v)  # (c,)
     if block.squares is block.rows:
         norms *= -0.5
         norms += w
         y *= 0.5
-        y += _times(block.rows, norms)  # both products with x at once
+        y += times(block.rows, norms)  # both products with x at once
     else:
-        y -= _times(block.squares, norms)
+        y -= times(block.squares, norms)
         y *= 0.5
-        y += _times(block.rows, w)
+        y += times(block.rows, w)
     y += w0
     return y, s
 
@@ -242,10 +169,10 @@ class Machine:
         rescale = self.rates.rescale
         delta = slope(y) * np.float32(1 / len(y) if rescale is None else rescale)  # (n,)
         s *= delta[:, None]
-        turned = _transposed(block.rows)  # (c, n)
-        factors = _times(turned, s)  # (c, k)
-        weights = _times(turned, delta)  # (c,)
-        squares = weights if block.squares is block.rows else _times(_transposed(block.squares), delta)
+        turned = transposed(block.rows)  # (c, n)
+        factors = times(turned, s)  # (c, k)
+        weights = times(turned, delta)  # (c,)
+        squares = weights if block.squares is block.rows else times(transposed(block.squares), delta)
         bias_wd, linear_wd, factors_wd = self.rates.wd
         factors += (np.float32(factors_wd) - squares)[:, None] * v
         weights = weights[:, None] + np.float32(linear_wd) * w

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..errors import ArtifactError, ChannelError
 from ..recordio.batch import CSR, Array
-from .base import Algorithm, Channel, Metric, Predictions, Report
+from .base import Algorithm, Channel, Metric, Predictions, Report, no_rows
 from .lloyd import (
     exact_distances,
     group_sums,
@@ -198,10 +198,7 @@ def _stream(params: KMeansParams, K: int, train: Channel, report: Report) -> Sta
         if number % 10 == 0:
             report.info(f"Iter {number}: Short term msd {msd:f}. Long term msd {total / seen:f}")
     if state is None:
-        raise ChannelError(
-            "No training data processed. Either the training channel is empty or the mini-batch size is too high: "
-            "the channel 'train' has no rows"
-        )
+        raise no_rows()
     report.info(f"processed a total of {seen} examples")
     return state
 
@@ -350,10 +347,7 @@ def _score(params: KMeansParams, model: KMeansModel, test: Channel, report: Repo
         report.warning("the channel 'test' has no rows: there is nothing to evaluate")
         return
     values = {"msd": total / rows, "ssd": total}
-    for name in params.eval_metrics:
-        report.score("test", name, values[name])
-    for name in params.eval_metrics:
-        report.quality("test", name, values[name])
+    report.evaluation("test", {name: values[name] for name in params.eval_metrics})
 
 
 ALGORITHM = Algorithm(

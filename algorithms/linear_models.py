@@ -22,6 +22,7 @@ from ..recordio.batch import CSR, Array, Batch
 from .losses import Loss
 from .optimizers import Optimizer, Schedule, soft_threshold
 from .rows import less
+from .sparse import narrowed, times, transposed
 
 __all__ = ["Kept", "LinearModels", "Scaling", "Settings", "wide"]
 
@@ -241,7 +242,7 @@ class LinearModels:
             self._part(rates[:, None])
         rate = np.repeat(rates[self._first], self.classes or 1)
         self.step += 1
-        z, rows, touched, place = self._forward(features)
+        z, rows, touched = self._forward(features)
         losses, slopes = self.loss.evaluate(self._split(z), labels)
         slopes = slopes.reshape(z.shape)
         each = np.ones(len(z), np.float32) if weight is None else weight
@@ -249,13 +250,10 @@ class LinearModels:
             slopes *= weight[:, None]
         slopes /= len(z)
         total = np.ones((1, len(z)), np.float32) @ slopes  # many times faster than numpy's sum along the rows
-        if isinstance(rows, CSR):
-            gradient = _transposed_times(rows, slopes, place, len(touched))
-        else:
-            gradient = rows.T @ slopes
-            if self._centred:
-                gradient -= self._mean[:, None] * total
-        self._update(gradient, rate, touched if isinstance(rows, CSR) else None)
+        gradient = times(transposed(rows), slopes)
+        if self._centred:
+            gradient -= self._mean[slice(None) if touched is None else touched, None] * total
+        self._update(gradient, rate, touched)
         if self.use_bias:
             total += self._wd * self.settings.bias_wd_mult * self.bias
             bias_rate = rate * self.settings.bias_lr_mult
@@ -271,20 +269,20 @@ class LinearModels:
             z += np.float32(self.scaling.label_mean)
         return z
 
-    def _forward(self, features: Array | CSR) -> tuple[Array, Array | CSR, Array, Array]:
-        """Outputs of shape (n, k · c); the rows as they were multiplied; columns with values, and each value's."""
-        touched = place = np.empty(0, np.int64)
+    def _forward(self, features: Array | CSR) -> tuple[Array, Array | CSR, Array | None]:
+        """Outputs of shape (n, k · c); the rows as they were multiplied; the columns they have left, None for all."""
+        touched: Array | None = None
         if wide(features):
             features = features if self._shift is None else less(features, self._shift)
             assert isinstance(features, CSR)  # noqa: S101  # says `wide`
-            touched, place = np.unique(features.indices, return_inverse=True)
-            z = _times(features, self.weights[touched] * self._inverse[touched, None], place)
+            touched, features = narrowed(features)
         else:
             features = features.toarray() if isinstance(features, CSR) else features
             features = features if self._shift is None else features - self._shift
-            z = features @ (self.weights * self._inverse[:, None])
+        chosen: Any = slice(None) if touched is None else touched
+        z = times(features, self.weights[chosen] * self._inverse[chosen, None])
         z += self.bias - self._offset @ self.weights if self._centred else self.bias
-        return z, features, touched, place
+        return z, features, touched
 
     def copy(self) -> Kept:
         """The models as they are now."""
@@ -313,29 +311,3 @@ class LinearModels:
         bias = self.bias[0, columns] - scaling.mean @ weights
         weights, bias = weights * scaling.label_deviation, bias * scaling.label_deviation + scaling.label_mean
         return weights.astype(np.float32), bias.astype(np.float32)
-
-
-def _times(features: CSR, rows: Array, place: Array) -> Array:
-    """Sparse rows times a matrix, of which `rows` are those that any value meets, at `place`; shape (n, columns)."""
-    products = rows[place]
-    products *= features.values[:, None]
-    return _segment_sums(products, features.indptr)
-
-
-def _transposed_times(features: CSR, slopes: Array, place: Array, count: int) -> Array:
-    """The transposed sparse rows times a matrix, for the `count` columns that have values; shape (count, columns)."""
-    order = place.argsort(kind="stable")
-    products = slopes[features.row_of[order]]
-    products *= features.values[order, None]
-    borders = np.zeros(count + 1, np.int64)
-    np.cumsum(np.bincount(place, minlength=count), out=borders[1:])
-    return _segment_sums(products, borders)
-
-
-def _segment_sums(rows: Array, borders: Array) -> Array:
-    """Sums of the rows between borders; zero where there are none."""
-    some = np.flatnonzero(np.diff(borders))
-    sums = np.zeros((len(borders) - 1, rows.shape[1]), rows.dtype)
-    if len(some):
-        sums[some] = np.add.reduceat(rows, borders[some], axis=0)
-    return sums

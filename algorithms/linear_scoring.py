@@ -116,9 +116,7 @@ def tell(
         return
     values = {training.objective: float(scored.losses[column])}
     values |= _values(training, scored.scores[:, column], scored.labels, threshold)
-    for say in (report.score, report.quality):
-        for name, value in values.items():
-            say(channel.name, name, value)
+    report.evaluation(channel.name, values)
 
 
 def _values(training: Training, scores: Array, labels: Array, threshold: float) -> dict[str, float]:

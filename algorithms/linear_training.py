@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import ChannelError
 from ..recordio.batch import Array, Batch
-from .base import Channel, Report
+from .base import Channel, Report, no_rows
 from .linear_artifact import LinearArtifact
 from .linear_grid import BIAS, configurations
 from .linear_models import LinearModels, Scaling, Settings
@@ -97,10 +97,7 @@ class Training:
 
     def __init__(self, params: LinearLearnerParams, held: list[Batch], report: Report) -> None:
         if not held:
-            raise ChannelError(
-                "No training data processed. Either the training channel is empty or the mini-batch size is too high: "
-                "the channel 'train' has no rows"
-            )
+            raise no_rows()
         self.params, self.report = params, report
         labels = np.concatenate([labels_of(batch, params, "train") for batch in held])
         self.class_weights = _class_weights(params, labels, report)

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..errors import ArtifactError, ChannelError, HyperParameterError
 from ..recordio.batch import CSR, Array
-from .base import Algorithm, Channel, Metric, Predictions, Report
+from .base import Algorithm, Channel, Metric, Predictions, Report, no_rows
 from .ndarray import dump_arrays, load_arrays
 from .params import HyperParameters, hp
 from .rows import pieces
@@ -149,10 +149,7 @@ def fit(params: PCAParams, channels: Mapping[str, Channel], report: Report) -> P
                 report.keep(partial(_so_far, sums))
             sums.add(batch.features)
     if sums is None:
-        raise ChannelError(
-            "No training data processed. Either the training channel is empty or the mini-batch size is too high: "
-            "the channel 'train' has no rows"
-        )
+        raise no_rows()
     with report.timing("finalize.time"):
         *arrays, variance = sums.solve()
         model = PCAModel(*arrays)
@@ -217,8 +214,7 @@ def _evaluate(params: PCAParams, model: PCAModel, test: Channel, report: Report)
     if not rows:
         report.warning("the channel 'test' has no rows: there is nothing to evaluate")
         return
-    report.score("test", "explained_variance_ratio", _share(part, whole))
-    report.quality("test", "explained_variance_ratio", _share(part, whole))
+    report.evaluation("test", {"explained_variance_ratio": _share(part, whole)})
 
 
 ALGORITHM = Algorithm(

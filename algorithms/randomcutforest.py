@@ -23,7 +23,7 @@ import numpy as np
 
 from ..errors import ArtifactError, ChannelError, UserError
 from ..recordio.batch import CSR, Array
-from .base import Algorithm, Channel, Metric, Predictions, Report
+from .base import Algorithm, Channel, Metric, Predictions, Report, no_rows
 from .forest import Forest, grow, score, sizes
 from .memory import available_memory
 from .ndarray import dump_arrays, load_arrays
@@ -255,10 +255,7 @@ def fit(params: RandomCutForestParams, channels: Mapping[str, Channel], report: 
         report.info("Early stop condition met. Stopping training.")
         report.end_early()  # one pass is all, and Amazon's container says so
     if reservoir is None:
-        raise ChannelError(
-            "No training data processed. Either the training channel is empty or the mini-batch size is too high: "
-            "the channel 'train' has no rows"
-        )
+        raise no_rows()
     report.info("Master node: building Random Cut Forest...")
     report.info("Gathering samples...")
     report.info(f"{reservoir.seen} samples gathered")
@@ -347,9 +344,7 @@ def _evaluate(params: RandomCutForestParams, model: RandomCutForestModel, test: 
     values = evaluate(np.concatenate(scores), np.concatenate(labels))
     chosen = {"accuracy": ("accuracy",), "precision_recall_fscore": ("precision", "recall", "f1")}
     names = [name for key in params.eval_metrics for name in chosen[key]]
-    for tell in (report.score, report.quality):
-        for name in names:
-            tell("test", name, values[name])
+    report.evaluation("test", {name: values[name] for name in names})
 
 
 def _is_anomaly(labels: Array | None) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -55,7 +55,7 @@ class Silence:
     ) -> None:
         """Say nothing."""
 
-    def score(self, channel: str, metric: str, value: float) -> None:
+    def evaluation(self, channel: str, values: Mapping[str, float]) -> None:
         """Say nothing."""
 
     @contextmanager

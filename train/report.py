@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from ..algorithms.base import Algorithm, Channel, Model
@@ -98,9 +98,12 @@ class JobReport:
         """Make the epoch that is under way the last."""
         self._ends = True
 
-    def score(self, channel: str, metric: str, value: float) -> None:
-        """Print a ``#…_score`` line."""
-        self._line("score", channel=channel, name=metric, value=float(value))
+    def evaluation(self, channel: str, values: Mapping[str, float]) -> None:
+        """Print a ``#…_score`` line for each, then the ``#quality_metric`` lines."""
+        for name, value in values.items():
+            self._line("score", channel=channel, name=name, value=float(value))
+        for name, value in values.items():
+            self.quality(channel, name, value)
 
     @contextmanager
     def timing(self, name: str) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -68,9 +68,11 @@ class Notes:
         self.all_qualities.append((channel, metric, value, epoch, batch))
         self.qualities[channel, metric] = value
 
-    def score(self, channel: str, metric: str, value: float) -> None:
-        """Keep a score."""
-        self.scores[channel, metric] = value
+    def evaluation(self, channel: str, values: Mapping[str, float]) -> None:
+        """Keep scores."""
+        for metric, value in values.items():
+            self.scores[channel, metric] = value
+            self.quality(channel, metric, value)
 
     @contextmanager
     def timing(self, name: str) -> Iterator[None]:  # noqa: ARG002

@@ -166,7 +166,7 @@ def test_repeated_columns(monkeypatch: pytest.MonkeyPatch, sparse: bool) -> None
 @pytest.mark.parametrize("table", [False, True])
 def test_columns(monkeypatch: pytest.MonkeyPatch, table: bool) -> None:
     """A block has the columns with values, in order; None says all."""
-    monkeypatch.setattr("clary.algorithms.fm_model._WIDE", 100 if table else 0)
+    monkeypatch.setattr("clary.algorithms.sparse._WIDE", 100 if table else 0)
     rows = np.zeros((3, 6), np.float32)
     rows[[0, 2], [5, 1]] = 1
     for given in (rows, CSR.from_dense(rows)):
