@@ -31,6 +31,9 @@ from .scores import predicted_positive
 __all__ = ["ALGORITHM", "FactorizationMachinesModel", "FactorizationMachinesParams", "fit"]
 
 _SEED: Final = 0  # the algorithm has no hyperparameter for it: equal jobs give equal models
+_SMALL: Final = 1e-4  # share of the labels' mean square that is no loss to speak of, where all are equal
+_LINEAR_LR: Final = 0.001  # the defaults
+_FACTORS_LR: Final = 0.0001
 _MOVED: Final = 0.02  # share of the loss of a constant that a training should take off at least
 _CHUNK_BYTES: Final = 16 << 20  # of a request's dense rows that are answered at a time
 _SPARSE_ROWS: Final = 4096  # and of its sparse rows
@@ -57,8 +60,8 @@ class FactorizationMachinesParams(HyperParameters):
         default=None, gt=0, doc="What gradients of a mini-batch are multiplied with; auto means one over its rows."
     )
     bias_lr: float = hp(default=0.1, ge=0, tunable=True, doc="Learning rate of the bias.")
-    linear_lr: float = hp(default=0.001, ge=0, tunable=True, doc="Learning rate of the weights.")
-    factors_lr: float = hp(default=0.0001, ge=0, tunable=True, doc="Learning rate of the factors.")
+    linear_lr: float = hp(default=_LINEAR_LR, ge=0, tunable=True, doc="Learning rate of the weights.")
+    factors_lr: float = hp(default=_FACTORS_LR, ge=0, tunable=True, doc="Learning rate of the factors.")
     bias_wd: float = hp(default=0.01, ge=0, tunable=True, doc="Weight decay of the bias.")
     linear_wd: float = hp(default=0.001, ge=0, tunable=True, doc="Weight decay of the weights.")
     factors_wd: float = hp(default=0.00001, ge=0, tunable=True, doc="Weight decay of the factors.")
@@ -234,7 +237,8 @@ class _Tally:
             constant = float(-(chance * np.log(chance)).sum())
         else:
             constant = float(square - mean**2)
-        return bool(self.sums[0] / max(1, self.rows) < (1 - _MOVED) * constant or constant <= 0)
+        loss = self.sums[0] / max(1, self.rows)
+        return bool(loss < (1 - _MOVED) * constant + _SMALL * square)
 
 
 def fit(
@@ -255,13 +259,24 @@ def fit(
     for name, value in tally.values().items():
         report.quality("train", name, value)
     if not tally.moved():
-        report.warning(
-            "the loss is hardly below that of a constant: the default learning rates are very small for few "
-            "mini-batches. Try epochs=20, linear_lr=0.01 and factors_lr=0.01, or a smaller mini_batch_size"
-        )
+        report.warning(_advice(params))
     if "test" in channels:
         _evaluate(params, machine, channels["test"], report)
     return _model(params, machine)
+
+
+def _advice(params: FactorizationMachinesParams) -> str:
+    """What may help a training that has hardly begun."""
+    text = "the loss is hardly below that of a constant: "
+    if (params.linear_lr, params.factors_lr) == (_LINEAR_LR, _FACTORS_LR):
+        return text + (
+            "the default learning rates are very small for few mini-batches. Try epochs=20, linear_lr=0.01 and "
+            "factors_lr=0.01, or a smaller mini_batch_size; for labels far from zero a higher bias_lr"
+        )
+    return text + (
+        "more epochs may help, or other values of linear_lr and factors_lr; for labels far from zero a higher bias_lr. "
+        "Or the features tell little of the label"
+    )
 
 
 def _machine(params: FactorizationMachinesParams) -> Machine:
@@ -288,7 +303,7 @@ def _learn(params: FactorizationMachinesParams, machine: Machine, train: Channel
         with np.errstate(over="ignore", invalid="ignore"):  # `_check_finite` tells
             machine.learn(Block.of(batch.features), slope)
         if machine.step == 1:  # before, there is nothing worth saving
-            report.keep(partial(_model, params, machine))
+            report.keep(partial(_so_far, params, machine))
         if number % params.batch_metrics_publish_interval == 0:
             for name, value in here.values().items():
                 report.quality("train", name, value, epoch=epoch, batch=number)
@@ -314,12 +329,22 @@ def _slope(params: FactorizationMachinesParams, truth: Array, tally: _Tally) -> 
 
 def _check_finite(machine: Machine, tally: _Tally, epoch: int) -> None:
     """Refuse what float32 cannot hold: rates or features that are far too large."""
-    if np.isfinite(tally.sums).all() and all(np.isfinite(array).all() for array in (machine.v, machine.w, machine.w0)):
-        return
-    raise HyperParameterError(
-        f"the numbers of the model have become infinite in epoch {epoch}: lower bias_lr, linear_lr and factors_lr, or "
-        "scale the features to about one"
+    if not np.isfinite(tally.sums).all() or not machine.is_finite:
+        raise _diverged(f"in epoch {epoch}")
+
+
+def _diverged(when: str) -> HyperParameterError:
+    return HyperParameterError(
+        f"the numbers of the model have become infinite {when}: lower bias_lr, linear_lr and factors_lr, or scale the "
+        "features to about one"
     )
+
+
+def _so_far(params: FactorizationMachinesParams, machine: Machine) -> FactorizationMachinesModel:
+    """The model of a job that is told to end."""
+    if not machine.is_finite:
+        raise _diverged("before the training was told to end")
+    return _model(params, machine)
 
 
 def _labels(batch: Batch, params: FactorizationMachinesParams, channel: str) -> Array:

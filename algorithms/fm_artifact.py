@@ -89,7 +89,7 @@ def load(data: bytes) -> FMArtifact:
     ArtifactError
         When it is no such ZIP, or its members are wrong or do not fit one another.
     """
-    members = unpack(data)
+    members = unpack(data, (_META, _SYMBOL, _PARAMS))
     meta = load_object(members, _META)
     if meta.get("version") != _VERSION:
         raise ArtifactError(f"{_META} has the version {shown(meta.get('version'))}, not {_VERSION}")

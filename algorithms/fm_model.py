@@ -143,6 +143,11 @@ class Machine:
         self.step = 0
         self._states = tuple(optimizer.state(array.shape) for array in (w0, w, v))
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all numbers still are."""
+        return all(bool(np.isfinite(array).all()) for array in (self.v, self.w, self.w0))
+
     def outputs(self, features: Array | CSR) -> Array:
         """Output for each row, float32, shape (n,)."""
         return outputs(features, self.v, self.w[:, 0], float(self.w0[0, 0]))

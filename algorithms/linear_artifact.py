@@ -105,7 +105,7 @@ def load(data: bytes) -> LinearArtifact:
     ArtifactError
         When it is no such ZIP, or its members are wrong or do not fit one another.
     """
-    members = unpack(data)
+    members = unpack(data, (_SYMBOL, _PARAMS, _MANIFEST, _ADDITIONAL))
     if not _VERSION.items() <= load_object(members, _MANIFEST).items():
         raise ArtifactError(f"{_MANIFEST} is not {json.dumps(_VERSION)}")
     if _SYMBOL in members:

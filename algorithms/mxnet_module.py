@@ -16,7 +16,7 @@ import json
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from ..errors import ArtifactError
@@ -50,13 +50,15 @@ def pack(members: Mapping[str, bytes]) -> bytes:
     return file.getvalue()
 
 
-def unpack(data: bytes, most_deflated: int = 1 << 30) -> dict[str, bytes]:
-    """The members of a ZIP by name, in their order; nothing is written to a disk.
+def unpack(data: bytes, wanted: Collection[str] | None = None, most_deflated: int = 1 << 30) -> dict[str, bytes]:
+    """The wanted members of a ZIP by name, in their order; others are not read, and nothing is written to a disk.
 
     Parameters
     ----------
     data
         The ZIP. What is merely stored in it is not larger than it is.
+    wanted
+        Names of members, all by default; one that is not there is left out.
     most_deflated
         Bytes that all members that are compressed may have together. Amazon's are not, those of people who packed a
         model again may be.
@@ -68,7 +70,7 @@ def unpack(data: bytes, most_deflated: int = 1 << 30) -> dict[str, bytes]:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            infos = archive.infolist()
+            infos = [info for info in archive.infolist() if wanted is None or info.filename in wanted]
             _check(infos, len(data), most_deflated)
             return {info.filename: archive.read(info) for info in infos}
     except _DAMAGED as error:

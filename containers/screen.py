@@ -18,6 +18,7 @@ __all__ = ["Log", "Progress", "Terminal", "bar", "shorten", "smart", "table", "w
 
 _PROGRESS: Final = re.compile(rb"#progress_metric: host=\S+, completed ([0-9.]+) % ")
 _BATCH: Final = re.compile(rb"\] Iter (\d+): ")
+_WARNING: Final = re.compile(rb"^\[\S+ \S+ WARNING \S+\] ")
 _QUALITY: Final = re.compile(rb"#quality_metric: host=\S+, (?:epoch=\d+, )?(\S+ \S+) <(?:loss|score)>=(\S+)")
 _BAR: Final = 24
 _PAUSE: Final = 0.1  # seconds between two redraws
@@ -165,10 +166,10 @@ class Terminal(Log):
         self._progress.draw(self._text)
 
     def show(self, line: bytes) -> None:
-        """Show a log line above the progress line, where log lines are wanted."""
-        if self._logs:
+        """Show a log line above the progress line, where log lines are wanted; a warning always, but only its words."""
+        if self._logs or _WARNING.search(line):
             self._progress.clear()
-            super().show(line)
+            super().show(line if self._logs else _WARNING.sub(b"clary: ", line))
 
     def done(self) -> None:
         """Take the progress line away."""

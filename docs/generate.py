@@ -45,12 +45,11 @@ def _algorithm_page(shown: Algorithm) -> str:
         )
         for spec in shown.params.specs()
     ]
-    regexes = {entry["Name"]: entry["Regex"] for entry in metric_definitions(shown)}
     metrics = [
-        (f"`{channel}:{metric.name}`", metric.doc, "minimise" if metric.minimize else "maximise", f"`{regex}`")
+        (f"`{entry['Name']}`", metric.doc, "minimise" if metric.minimize else "maximise", f"`{entry['Regex']}`")
         for metric in shown.metrics
-        for channel in metric.channels
-        for regex in [regexes[f"{channel}:{metric.name}"]]
+        for entry in metric_definitions(shown)
+        if entry["Name"].split(":")[1] == metric.name
     ]
     types = {row.name: row.media_types[0] for row in FORMATS}
     channels = [(f"`{name}`", "" if i else "**required**") for i, name in enumerate(shown.channels)]

@@ -103,14 +103,18 @@ def test_threshold() -> None:
 def test_defaults_hint(good: Job) -> None:
     """The defaults of SageMaker learn little from little data, and the job says so; good settings say nothing."""
     rows, labels = pairs()
-    assert any(line.startswith(HINT) for line in Job(rows, labels).notes.lines)
+    assert any(line.startswith(HINT) and "epochs=20, linear_lr" in line for line in Job(rows, labels).notes.lines)
+    lines = Job(rows, labels, linear_lr=1e-6, factors_lr=1e-6).notes.lines
+    assert any(line.startswith(HINT) and "epochs=20" not in line and "bias_lr" in line for line in lines)
     assert not any(line.startswith(HINT) for line in good.notes.lines)
 
 
-def test_one_label_no_hint() -> None:
-    """Where all labels are equal a constant is all there is to learn, and nothing is hinted."""
+def test_hint_for_equal_labels() -> None:
+    """Where all labels are equal a constant is all there is to learn; the hint comes until the bias is there."""
     rows, labels = pairs()
-    assert not any(line.startswith(HINT) for line in Job(rows, np.ones_like(labels)).notes.lines)
+    for epochs, hinted in ((1, True), (40, False)):
+        lines = Job(rows, np.ones_like(labels), epochs=epochs, bias_wd=0.0, mini_batch_size=400 // epochs).notes.lines
+        assert any(line.startswith(HINT) for line in lines) == hinted
 
 
 @pytest.mark.parametrize("binary", [False, True])

@@ -192,3 +192,12 @@ def test_missing() -> None:
     """A member that is missing is named, and so are those that are there."""
     with pytest.raises(ArtifactError, match="the model has no params, only a, b"):
         member({"a": b"", "b": b""}, "params")
+
+
+def test_unwanted_members() -> None:
+    """Members that nobody wants are not read, however large they would become."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("params", b"x")
+        archive.writestr("bomb", b"\0" * 5000)
+    assert unpack(file.getvalue(), ("params", "meta.json"), most_deflated=1) == {"params": b"x"}
