@@ -29,6 +29,7 @@ from .linear_scoring import Scored, tell
 from .linear_training import Training, first
 from .losses import Loss, loss_named
 from .rows import pieces
+from .scores import predicted_positive
 
 __all__ = ["ALGORITHM", "LinearLearnerModel", "LinearLearnerParams", "fit"]
 
@@ -74,7 +75,7 @@ class LinearLearnerModel:
         if self.artifact.predictor_type == MULTICLASS:
             columns["predicted_label"] = scores.argmax(axis=1)
         elif self.artifact.predictor_type == BINARY:
-            columns["predicted_label"] = (scores >= np.float32(self.artifact.threshold)).astype(np.int64)
+            columns["predicted_label"] = predicted_positive(scores, self.artifact.threshold).astype(np.int64)
         return Predictions("predictions", columns)
 
     def to_bytes(self) -> bytes:

@@ -196,6 +196,7 @@ class LinearModels:
         self._mean = mean.astype(np.float32)
         self._offset = (mean / scaling.deviation).astype(np.float32)
         self._centred = bool(mean.any())
+        self._met = np.zeros(len(weights), bool)  # columns that any mini-batch had values in
         self.owner = self._first = np.zeros(len(settings.wd), np.intp)
         self._sparse = bool(settings.l1.any())
         self._part(np.column_stack([settings.wd, settings.l1]))
@@ -243,6 +244,7 @@ class LinearModels:
         rate = np.repeat(rates[self._first], self.classes or 1)
         self.step += 1
         z, rows, touched = self._forward(features)
+        self._met[slice(None) if touched is None else touched] = True
         losses, slopes = self.loss.evaluate(self._split(z), labels)
         slopes = slopes.reshape(z.shape)
         each = np.ones(len(z), np.float32) if weight is None else weight
@@ -284,6 +286,13 @@ class LinearModels:
         z += self.bias - self._offset @ self.weights if self._centred else self.bias
         return z, features, touched
 
+    @property
+    def finite(self) -> Array:
+        """Whether all numbers of each of the m models are, bool, shape (m,)."""
+        sums = np.abs(self.weights).sum(axis=0, dtype=np.float64) + np.abs(self.bias[0])  # (k · c,)
+        models: Array = np.isfinite(sums.reshape(-1, self.classes or 1).sum(axis=1))
+        return models[self.owner]
+
     def copy(self) -> Kept:
         """The models as they are now."""
         return Kept(self.weights.copy(), self.bias.copy(), self.owner)
@@ -308,6 +317,7 @@ class LinearModels:
         """Weights (d, c) and bias (c,) of one of the k models, for rows and labels as they are; float32."""
         scaling, columns = self.scaling, self._columns(np.array([number]))
         weights = self.weights[:, columns].astype(np.float64) / scaling.deviation[:, None]
+        weights[~self._met] = 0  # what they began with is noise
         bias = self.bias[0, columns] - scaling.mean @ weights
         weights, bias = weights * scaling.label_deviation, bias * scaling.label_deviation + scaling.label_mean
         return weights.astype(np.float32), bias.astype(np.float32)

@@ -79,8 +79,12 @@ class LinearLearnerParams(HyperParameters):
     )
     margin: float = hp(default=1.0, gt=0, doc="Margin of hinge_loss.")
     quantile: float = hp(default=0.5, gt=0, lt=1, doc="Quantile of quantile_loss.")
-    loss_insensitivity: float = hp(default=0.01, gt=0, doc="Largest error that eps_insensitive losses do not count.")
-    huber_delta: float = hp(default=1.0, gt=0, doc="Error from which huber_loss grows linearly.")
+    loss_insensitivity: float = hp(
+        default=0.01, gt=0, doc="Largest error of a label, in its units, that eps_insensitive losses do not count."
+    )
+    huber_delta: float = hp(
+        default=1.0, gt=0, doc="Error of a label, in its units, from which huber_loss grows linearly."
+    )
     accuracy_top_k: int = hp(default=3, ge=1, doc="Number of classes that top-k accuracy looks at.")
     wd: float | None = hp(default=None, ge=0, tunable=True, doc="Weight of the squared penalty; auto tries several.")
     l1: float | None = hp(default=None, ge=0, tunable=True, doc="Weight of the absolute penalty; auto tries several.")
@@ -146,11 +150,15 @@ class LinearLearnerParams(HyperParameters):
 
     @property
     def loss_function(self) -> Loss:
-        """The loss."""
+        """The loss, in the labels' units."""
+        return self.loss_in(1.0)
+
+    def loss_in(self, unit: float) -> Loss:
+        """The loss of labels that are divided by `unit`: what is said in their units is divided too."""
         return loss_named(
             _LOSSES[self.predictor_type][0] if self.loss == "auto" else self.loss,
             margin=self.margin,
-            loss_insensitivity=self.loss_insensitivity,
+            loss_insensitivity=self.loss_insensitivity / unit,
             quantile=self.quantile,
-            huber_delta=self.huber_delta,
+            huber_delta=self.huber_delta / unit,
         )

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..errors import ChannelError
+from ..errors import ChannelError, HyperParameterError
 from ..recordio.batch import Array, Batch
 from .base import Channel, Report, no_rows
 from .linear_artifact import LinearArtifact
@@ -104,32 +104,34 @@ class Training:
         self.loss = params.loss_function
         self.objective = self.loss.objective + "_objective"
         if self.class_weights is not None:
-            self.objective = self.objective.replace("cross_entropy", "weighted_cross_entropy")
+            for name in ("cross_entropy", "hinge"):
+                self.objective = self.objective.replace(name, f"weighted_{name}")
         self.configurations = configurations(params.classes, params.num_models, _fixed(params))
-        self.models = _models(params, self.configurations, held, self.loss)
+        self.models = _models(params, self.configurations, held)
         self.stopping = Stopping(params.early_stopping_patience, params.early_stopping_tolerance)
         self._criterion = 0, self.objective, np.inf  # the last epoch's
-        self._last = np.zeros(len(self.configurations))  # losses of the last epoch
         self._kept = self.models.copy()
+        self._kept_losses = np.zeros(len(self.configurations))
 
     def epoch(self, epoch: int, stream: Iterator[Batch], validation: Channel | None) -> bool:
         """Learn from one pass, tell the losses, and tell whether to stop."""
         report = self.report
-        losses = {"train": self._learn(stream)}
-        if validation is not None:
-            losses["validation"] = self._losses(validation)
+        with np.errstate(over="ignore", invalid="ignore"):  # the losses tell
+            losses = {"train": self._learn(stream)}
+            if validation is not None:
+                losses["validation"] = self._losses(validation)
         for channel, values in losses.items():
             report.per_model(epoch, f"{channel}_{self.objective}", values)
         for channel, values in losses.items():
             report.quality(channel, self.objective, values[0], epoch=epoch)
-        self._last = losses["train" if validation is None else "validation"]
-        finite = self._last[np.isfinite(self._last)]
-        value = float(finite.min()) if len(finite) else np.inf
+        deciding = losses["train" if validation is None else "validation"]
+        deciding = np.where(np.isfinite(deciding) & self.models.finite, deciding, np.inf)
+        value = float(deciding.min())
         self._criterion = epoch, self.objective, value
         report.early_stopping(*self._criterion)
         if self.stopping.improved(value):
             report.info(f"Epoch {epoch}: Loss improved. Updating best model")
-            self._kept = self.models.copy()
+            self._kept, self._kept_losses = self.models.copy(), deciding
         if self.stopping.due:
             report.info("Early stop condition met. Stopping training.")
         return self.stopping.due
@@ -168,9 +170,15 @@ class Training:
         """Back to the last epoch that was an improvement."""
         if self.stopping.due:  # Amazon's containers say it again
             self.report.early_stopping(*self._criterion)
-        if self.stopping.best == np.inf:
-            self.report.warning("No model has learnt anything: all losses are infinite. Lower learning_rate")
+        self._check_best()
         self.models.set(self._kept)
+
+    def _check_best(self) -> None:
+        if self.stopping.best == np.inf:
+            raise HyperParameterError(
+                "the numbers of all models have become infinite: lower learning_rate, or scale labels and features to "
+                "about one"
+            )
 
     def artifact(self, index: int, threshold: float) -> LinearArtifact:
         """One of the models as it serves."""
@@ -203,8 +211,12 @@ class Training:
         }
 
     def snapshot(self) -> LinearArtifact:
-        """The model whose loss was least in the last epoch."""
-        return self.artifact(int(np.argmin(np.nan_to_num(self._last, nan=np.inf))), default_threshold(self.loss))
+        """The model whose loss was least in the best epoch; before one has ended, the first model as it is."""
+        if self.stopping.best < np.inf:
+            self.models.set(self._kept)
+        elif not self.models.finite[0]:
+            self._check_best()
+        return self.artifact(int(self._kept_losses.argmin()), default_threshold(self.loss))
 
     def describe(self, index: int) -> dict[str, Any]:
         """The settings of a model, as the log tells them."""
@@ -251,7 +263,7 @@ def _fixed(params: LinearLearnerParams) -> dict[str, float]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _models(params: LinearLearnerParams, chosen: list[dict[str, float]], held: list[Batch], loss: Loss) -> LinearModels:
+def _models(params: LinearLearnerParams, chosen: list[dict[str, float]], held: list[Batch]) -> LinearModels:
     """The models as they begin."""
     regressor = params.predictor_type == REGRESSOR
     whole = [batch for batch in held if len(batch) == params.mini_batch_size] or held
@@ -284,7 +296,7 @@ def _models(params: LinearLearnerParams, chosen: list[dict[str, float]], held: l
         weights.astype(np.float32),
         np.full((1, shape[1]), params.init_bias if params.use_bias else 0, np.float32),
         params.classes,
-        loss=loss,
+        loss=params.loss_in(scaling.label_deviation),
         optimizer=_optimizer(params),
         settings=settings,
         scaling=scaling,

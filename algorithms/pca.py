@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArtifactError, ChannelError, HyperParameterError
+from ..errors import ArtifactError, HyperParameterError
 from ..recordio.batch import CSR, Array
 from .base import Algorithm, Channel, Metric, Predictions, Report, no_rows
 from .ndarray import dump_arrays, load_arrays
@@ -201,10 +201,6 @@ def _evaluate(params: PCAParams, model: PCAModel, test: Channel, report: Report)
     part = whole = 0.0
     rows = 0
     for batch in test.batches(params.mini_batch_size):
-        if batch.width != model.feature_dim:
-            raise ChannelError(
-                f"rows of the channel 'test' have {batch.width} features, those of 'train' have {model.feature_dim}"
-            )
         part += float(np.square(model.predict(batch.features).columns["projection"], dtype=np.float64).sum())
         for piece in pieces(batch.features, batch.width):
             near = piece.of(model.mean)

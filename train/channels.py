@@ -62,6 +62,7 @@ def find_channels(job: Job, algorithm: Algorithm, width: int | None, stop: Stop)
         When the first of the algorithm's channels is not there, or one is distributed as it must not be.
     """
     channels = {}
+    seen: list[int] = []
     _tell_unused(job, algorithm)
     for name in algorithm.channels:
         folder, pipe = job.data_dir / name, job.data_dir / f"{name}_0"
@@ -75,7 +76,7 @@ def find_channels(job: Job, algorithm: Algorithm, width: int | None, stop: Stop)
             if config is not None:
                 logging.getLogger("clary").warning("The channel '%s' is configured, but there is no data of it.", name)
             continue
-        channels[name] = DataChannel(name, source, config or ChannelConfig(), algorithm, width, stop)
+        channels[name] = DataChannel(name, source, config or ChannelConfig(), algorithm, width, stop, seen)
     required = algorithm.channels[0]
     if required not in channels:
         raise ChannelError(
@@ -126,13 +127,14 @@ class DataChannel:
         algorithm: Algorithm,
         width: int | None,
         stop: Stop,
+        seen: list[int],
     ) -> None:
         self.name = name
         self.rows = 0
         self.batches_read = 0
         self._source = source
         self._stop = stop
-        self._width: int | None = None
+        self._seen = seen  # the width of the first row of any channel, once there was one
         self._given_width = width
         self._strict = algorithm.strict_width and width is not None
         self._labelled = name in algorithm.labelled
@@ -201,8 +203,9 @@ class DataChannel:
     def _check_width(self, batch: Batch) -> None:
         expected, where = self._given_width, "feature_dim is"
         if not self._strict and not self._lost_column(batch.width):
-            self._width = batch.width if self._width is None else self._width
-            expected, where = self._width, "those before have"
+            if not self._seen:
+                self._seen.append(batch.width)
+            expected, where = self._seen[0], "those before have"
         if expected is not None and batch.width != expected:
             raise ChannelError(
                 f"cannot copy sequence with size {batch.width} to array axis with dimension {expected}: a row of "

@@ -113,10 +113,24 @@ def test_csv_without_labels(tmp_path: Path) -> None:
 
 
 def test_diverged(tmp_path: Path) -> None:
-    """A job whose losses are all infinite ends with a model and a warning."""
-    result = run(job(tmp_path, predictor_type="regressor", optimizer="sgd", learning_rate=1e20))
-    assert result.code == 0 and "Lower learning_rate" in result.text
-    assert open_artifact(tmp_path / "model")[1].feature_dim == 2
+    """A job whose models have all become infinite is an error that says what to lower, and leaves no model."""
+    result = run(job(tmp_path, predictor_type="regressor", optimizer="sgd", learning_rate=1e30))
+    assert result.code == 2 and result.failure is not None and "lower learning_rate" in result.failure
+    assert "RuntimeWarning" not in result.text and not (tmp_path / "model" / "model_algo-1").exists()
+
+
+def test_width_of_another_channel(tmp_path: Path) -> None:
+    """Without feature_dim the first row's width counts for all channels."""
+    tree = job(tmp_path, predictor_type="regressor")
+    hyperparameters = json.loads((tree.root / "input/config/hyperparameters.json").read_text())
+    tree.config("hyperparameters.json", {k: v for k, v in hyperparameters.items() if k != "feature_dim"})
+    entry = {"ContentType": "text/csv", "TrainingInputMode": "File"}
+    tree.config("inputdataconfig.json", {"train": entry, "test": entry})
+    tree.file("train/data", csv(np.column_stack([LABELS, ROWS])))
+    tree.file("test/data", csv(np.column_stack([LABELS, ROWS[:, 0]])))
+    result = run(tree)
+    assert result.code == 2 and result.failure is not None
+    assert "a row of channel 'test' has 1 features, those before have 2" in result.failure
 
 
 @pytest.fixture

@@ -58,3 +58,12 @@ def test_a_failure_is_on_one_screen(on_terminal: OnTerminal, folder: Path, tmp_p
     assert code == 2
     assert len(seen.splitlines()) < 24
     assert re.search(r"\n\nclary: Customer Error: .*hyperparameter 'k' must be an integer", seen)
+
+
+def test_a_warning_is_seen(on_terminal: OnTerminal, folder: Path, tmp_path: Path) -> None:
+    """What the job warns of stands above the progress line, in its words alone."""
+    words = ("-p", "k=3", "mini_batch_size=100000", "--out", str(tmp_path / "m.tar.gz"))
+    code, seen = on_terminal("train", "kmeans", "--train", "rows.rec", *words, cwd=folder)
+
+    assert code == 0
+    assert re.search(r"\rclary: Batch size 100000 is bigger than the first batch data\. [^\r\n]+\n", seen)
