@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -45,9 +45,9 @@ class Scores(Silence):
     def __init__(self) -> None:
         self.scores: dict[str, float] = {}
 
-    def score(self, channel: str, metric: str, value: float) -> None:
-        """Keep a score."""
-        self.scores[f"{channel} {metric}"] = value
+    def evaluation(self, channel: str, values: Mapping[str, float]) -> None:
+        """Keep the scores."""
+        self.scores |= {f"{channel} {metric}": value for metric, value in values.items()}
 
 
 def ours(train: Array | CSR, labels: Array) -> tuple[LinearLearnerModel, dict[str, float]]:
