@@ -16,13 +16,14 @@ import numpy as np
 from ..errors import ChannelError, UserError
 from ..recordio.batch import CSR, Array, Batch, concatenate
 from .memory import available_memory
-from .rows import Piece, compact, far_mean, less, pieces
+from .rows import Piece, compact, dense, far_mean, less, pieces
 
 __all__ = ["Components", "Outer", "Sketch"]
 
 _SEED: Final = 0  # the algorithm has no hyperparameter for it: equal jobs give equal models
 _BLOCK: Final = 4096  # rows that are multiplied at a time: fewer are slower, float32 sums of more are less exact
 _BLOCK_BYTES: Final = 16 << 20  # of rows that a sketch takes at a time
+_MOSTLY: Final = 0.95  # share of columns with values, from which leaving out the others is not worth it
 _FIRST: Final = 256  # rows that tell how far from zero the data is
 _FAR: Final = 4.0  # squared distance of the mean from zero, in units of the variance, that costs digits
 # Numbers of float64 that are in memory at the end, measured, in units of
@@ -165,8 +166,8 @@ class Outer(_Sums):
             _check_memory(_REGULAR_COPIES * 8 * self.d**2, _LESS)
             self._products = np.zeros((self.d, self.d))
         with np.errstate(over="ignore", invalid="ignore"):  # `solve` tells
-            for block in self._blocks():
-                self._add_product(compact(block))
+            for piece in self._pieces():
+                self._add_product(piece)
 
     def _add_product(self, piece: Piece) -> None:
         """Add the outer products of a block's rows; x = c + z for rows far from zero, of which float32 sees z."""
@@ -181,6 +182,42 @@ class Outer(_Sums):
         piece.add(self.sum[None], sums[None])
         assert self._products is not None  # noqa: S101  # whoever calls has made them
         _add_at(self._products, part, piece.columns)
+
+    def _pieces(self) -> Iterator[Piece]:
+        """The rows that are held, in blocks, each in the columns where any row has a value."""
+        parts = [batch.features for batch in self._held]
+        rows = self._rows_held
+        if (
+            self.offset is not None
+            or not self.count
+            or rows > 2 * _BLOCK
+            or any(isinstance(part, CSR) for part in parts)
+        ):
+            yield from map(compact, self._blocks())
+            return
+        self._held, self._rows_held = [], 0
+        self.count += rows
+        yield self._gathered([dense(part) for part in parts], rows)
+
+    def _gathered(self, parts: list[Array], rows: int) -> Piece:
+        """Dense mini-batches as one piece, whose numbers are copied but once."""
+        some = np.logical_or.reduce([part.any(axis=0) for part in parts])
+        columns = None if some.mean() > _MOSTLY else np.flatnonzero(some)
+        if columns is None and len(parts) == 1:
+            return Piece(parts[0], None)
+        width = self.d if columns is None else len(columns)
+        if self._store.size < rows * self.d:
+            self._store = np.empty((rows, self.d), np.float32)
+        block = self._store.reshape(-1)[: rows * width].reshape(rows, width)
+        at = 0
+        for part in parts:
+            place = block[at : at + len(part)]
+            if columns is None:
+                place[...] = part
+            else:
+                part.take(columns, axis=1, out=place, mode="clip")
+            at += len(part)
+        return Piece(block, columns)
 
     def _solve_few(self) -> Components:
         """The components of few rows: singular vectors, in the columns where any row has a value."""
