@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from ..recordio.batch import CSR, Array
 
-__all__ = ["Piece", "compact", "dense", "far_mean", "less", "pieces", "recentred"]
+__all__ = ["Piece", "compact", "dense", "far_mean", "gathered", "less", "pieces", "recentred"]
 
 _CHUNK_BYTES: Final = 16 << 20  # of rows made dense, or of distances, at a time
 _MOSTLY: Final = 0.95  # share of columns with values, from which leaving out the others is not worth it
@@ -60,10 +60,32 @@ def compact(features: Array | CSR) -> Piece:
         columns, places = np.unique(features.indices, return_inverse=True)
         narrow = (len(features), len(columns))
         return Piece(CSR(features.indptr, places, features.values, narrow).toarray(), columns)
-    columns = np.flatnonzero(features.any(axis=0))
-    if len(columns) > _MOSTLY * features.shape[1]:
-        return Piece(features, None)
-    return Piece(features.take(columns, axis=1), columns)
+    return gathered([features], np.empty(0, features.dtype))
+
+
+def gathered(parts: Sequence[Array], store: Array) -> Piece:
+    """Dense mini-batches as one piece, in the columns where any row has a value.
+
+    Numbers are copied but once: to `store` where it is large enough and of their dtype.
+    """
+    rows, d = sum(map(len, parts)), parts[0].shape[1]
+    columns = np.flatnonzero(np.logical_or.reduce([part.any(axis=0) for part in parts]))
+    whole = len(columns) > _MOSTLY * d
+    if whole and len(parts) == 1:
+        return Piece(parts[0], None)
+    shape = rows, d if whole else len(columns)
+    size = shape[0] * shape[1]
+    fits = store.size >= size and store.dtype == parts[0].dtype
+    block = (store.reshape(-1)[:size] if fits else np.empty(size, parts[0].dtype)).reshape(shape)
+    at = 0
+    for part in parts:
+        place = block[at : at + len(part)]
+        if whole:
+            place[...] = part
+        else:
+            part.take(columns, axis=1, out=place, mode="clip")
+        at += len(part)
+    return Piece(block, None if whole else columns)
 
 
 def recentred(rows: Array) -> tuple[Array | None, Array]:

@@ -16,14 +16,13 @@ import numpy as np
 from ..errors import ChannelError, UserError
 from ..recordio.batch import CSR, Array, Batch, concatenate
 from .memory import available_memory
-from .rows import Piece, compact, dense, far_mean, less, pieces
+from .rows import Piece, compact, dense, far_mean, gathered, less, pieces
 
 __all__ = ["Components", "Outer", "Sketch"]
 
 _SEED: Final = 0  # the algorithm has no hyperparameter for it: equal jobs give equal models
 _BLOCK: Final = 4096  # rows that are multiplied at a time: fewer are slower, float32 sums of more are less exact
 _BLOCK_BYTES: Final = 16 << 20  # of rows that a sketch takes at a time
-_MOSTLY: Final = 0.95  # share of columns with values, from which leaving out the others is not worth it
 _FIRST: Final = 256  # rows that tell how far from zero the data is
 _FAR: Final = 4.0  # squared distance of the mean from zero, in units of the variance, that costs digits
 # Numbers of float64 that are in memory at the end, measured, in units of
@@ -69,9 +68,13 @@ class _Sums:
         self._held, self._rows_held = [], 0
         if len(held) == 1 or any(isinstance(batch.features, CSR) for batch in held):
             return held[0].features if len(held) == 1 else concatenate(held).features
-        if len(self._store) < rows:  # kept, as the system takes longer to give memory than it takes to fill it
+        return np.concatenate([batch.dense() for batch in held], out=self._room(rows))
+
+    def _room(self, rows: int) -> Array:
+        """Memory for so many rows, which is kept: the system takes longer to give it than it takes to fill it."""
+        if len(self._store) < rows:
             self._store = np.empty((rows, self.d), np.float32)
-        return np.concatenate([batch.dense() for batch in held], out=self._store[:rows])
+        return self._store[:rows]
 
     def _blocks(self) -> Iterator[Array | CSR]:
         """The rows that are held, as seen from the offset, in parts of one size, each about a block."""
@@ -197,27 +200,7 @@ class Outer(_Sums):
             return
         self._held, self._rows_held = [], 0
         self.count += rows
-        yield self._gathered([dense(part) for part in parts], rows)
-
-    def _gathered(self, parts: list[Array], rows: int) -> Piece:
-        """Dense mini-batches as one piece, whose numbers are copied but once."""
-        some = np.logical_or.reduce([part.any(axis=0) for part in parts])
-        columns = None if some.mean() > _MOSTLY else np.flatnonzero(some)
-        if columns is None and len(parts) == 1:
-            return Piece(parts[0], None)
-        width = self.d if columns is None else len(columns)
-        if self._store.size < rows * self.d:
-            self._store = np.empty((rows, self.d), np.float32)
-        block = self._store.reshape(-1)[: rows * width].reshape(rows, width)
-        at = 0
-        for part in parts:
-            place = block[at : at + len(part)]
-            if columns is None:
-                place[...] = part
-            else:
-                part.take(columns, axis=1, out=place, mode="clip")
-            at += len(part)
-        return Piece(block, columns)
+        yield gathered([dense(part) for part in parts], self._room(rows))
 
     def _solve_few(self) -> Components:
         """The components of few rows: singular vectors, in the columns where any row has a value."""
