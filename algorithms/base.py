@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ..errors import ArtifactError, ChannelError
 from ..recordio.batch import CSR, Array, Batch
+from .manners import Manners
 from .params import HyperParameters
 
-__all__ = ["Algorithm", "Channel", "Metric", "Model", "Predictions", "Report", "no_rows"]
+__all__ = [
+    "Algorithm",
+    "Channel",
+    "Checkpoints",
+    "Ensemble",
+    "Metric",
+    "Model",
+    "Predictions",
+    "Report",
+    "no_rows",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,16 @@ class Model(Protocol):
         ...
 
 
+@runtime_checkable
+class Ensemble(Protocol):
+    """A model made of several, each of which has a file of its own in the artifact."""
+
+    @property
+    def members(self) -> Sequence[Model]:
+        """The models, in the order of their files."""
+        ...
+
+
 class Channel(Protocol):
     """A data channel of a training job.
 
@@ -60,11 +81,14 @@ class Channel(Protocol):
     ----------
     name
         As in inputdataconfig.json.
+    format
+        Name of the format of its data.
     rows, batches_read
         How many were given so far, over all passes.
     """
 
     name: str
+    format: str
     rows: int
     batches_read: int
 
@@ -76,6 +100,22 @@ class Channel(Protocol):
         """
         ...
 
+    def whole(self) -> Batch | None:
+        """All rows of one pass at once, None where there are none."""
+        ...
+
+
+class Checkpoints(Protocol):
+    """What a job writes down while it runs, to be found when it is started again."""
+
+    def saved(self) -> Iterator[tuple[int, bytes, str]]:
+        """Round, content and name of the file of each, the last round first."""
+        ...
+
+    def save(self, number: int, data: bytes) -> None:
+        """Write what is learnt in the rounds up to `number`; only the newest few are kept."""
+        ...
+
 
 class Report(Protocol):
     """Where a running algorithm says how it goes; each method prints lines that SageMaker's users parse."""
@@ -83,6 +123,10 @@ class Report(Protocol):
     @property
     def stopping(self) -> bool:
         """Whether the job was told to end: finish soon."""
+        ...
+
+    def check(self) -> None:
+        """Raise an exception of its own when the job was told to end, which the algorithm lets pass."""
         ...
 
     def info(self, text: str) -> None:
@@ -101,6 +145,10 @@ class Report(Protocol):
         self, channel: str, metric: str, value: float, *, epoch: int | None = None, batch: int | None = None
     ) -> None:
         """A ``#quality_metric`` line; `metric` is the name of one that the algorithm declares."""
+        ...
+
+    def round(self, number: int, values: Mapping[tuple[str, str], float]) -> None:
+        """A line with all metrics of a boosting round: ``(channel, metric) → value``."""
         ...
 
     def per_model(self, epoch: int, metric: str, values: Iterable[float]) -> None:
@@ -129,6 +177,17 @@ class Report(Protocol):
 
     def keep(self, model: Callable[[], Model]) -> None:
         """How to make the model from what is learnt so far, should the job be told to end."""
+        ...
+
+    def checkpoints(self, part: str = "") -> Checkpoints | None:
+        """Where to write down what is learnt, or None where the job has no place for that.
+
+        `part` names one of several models that the job trains one after another.
+        """
+        ...
+
+    def output(self, name: str, data: bytes) -> None:
+        """Write a file that is no part of the model, beside it."""
         ...
 
 
@@ -205,8 +264,20 @@ class Algorithm:
         The S3DistributionType that a channel has to have; where the configuration says none, any is taken for it.
     strict_width
         Whether rows need as many columns as `feature_dim` says.
+    missing
+        Whether NaN stands for a missing value, which is allowed.
+    ignored
+        Channels that may be there and are not read.
     artifact
-        Name of the file in ``model.tar.gz``.
+        Name of the file in ``model.tar.gz``; those of an ensemble have a number at their end.
+    candidates
+        Which files of a model directory are the artifact, by its names and beginnings; by default the one of that name.
+    combine
+        Makes one model of those of several files.
+    select
+        Answers by key for rows, where clients may ask for some: ``select(model, features, keys) -> values by key``.
+    manners
+        The words and habits of its container.
     """
 
     name: str
@@ -222,18 +293,44 @@ class Algorithm:
     labelled: tuple[str, ...] = ()
     distribution: Mapping[str, str] = field(default_factory=dict)
     strict_width: bool = True
+    missing: bool = False
+    ignored: tuple[str, ...] = ()
     artifact: str = "model_algo-1"
+    candidates: Callable[[Path], Sequence[Path]] | None = None
+    combine: Callable[[Sequence[Any]], Model] | None = None
+    select: Callable[[Any, Array | CSR, Sequence[str]], Mapping[str, Sequence[Any]]] | None = None
+    manners: Manners = field(default_factory=Manners)
 
-    def open(self, path: Path) -> Model:
-        """Load the artifact file at `path`.
+    def find(self, folder: Path) -> Sequence[Path]:
+        """The files of a model directory that this algorithm would open; none where there is no artifact of its."""
+        if self.candidates is not None:
+            return self.candidates(folder)
+        path = folder / self.artifact
+        return [path] if path.is_file() else []
+
+    def open(self, paths: Sequence[Path]) -> Model:
+        """Load an artifact, whose files `find` has found.
 
         Raises
         ------
         ArtifactError
             When it cannot be read, or is none of this algorithm's.
         """
+        models = [self._open(path) for path in paths]
+        return models[0] if self.combine is None or len(models) == 1 else self.combine(models)
+
+    def _open(self, path: Path) -> Model:
         try:
-            data = path.read_bytes()
+            return self.load(path.read_bytes())
         except OSError as error:
             raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
-        return self.load(data)
+        except ArtifactError as error:
+            if self.combine is None:
+                raise
+            raise ArtifactError(f"Model {path.name} cannot be loaded: {error}") from error
+
+    def files(self, model: Model) -> dict[str, bytes]:
+        """Names and contents of the files of an artifact."""
+        if isinstance(model, Ensemble):
+            return {f"{self.artifact}-{i}": member.to_bytes() for i, member in enumerate(model.members)}
+        return {self.artifact: model.to_bytes()}

@@ -57,11 +57,12 @@ def algorithm(name: str) -> Algorithm:
     return found
 
 
-def open_artifact(folder: Path, shown: Path | None = None) -> tuple[Algorithm, Model]:
+def open_artifact(folder: Path, shown: Path | None = None, *, ensemble: bool = True) -> tuple[Algorithm, Model]:
     """The model in a model directory, whatever else lies there.
 
     The artifact is looked for by name; every algorithm whose artifact has that name is asked whether the
     content is its own. Messages call the folder `shown`, where it is a temporary one that nobody has heard of.
+    Of several models only the first is opened where `ensemble` is off.
 
     Raises
     ------
@@ -71,11 +72,11 @@ def open_artifact(folder: Path, shown: Path | None = None) -> tuple[Algorithm, M
     refusals = []
     for name in ALGORITHMS:
         known = algorithm(name)
-        path = folder / known.artifact
-        if not path.is_file():
+        paths = known.find(folder)
+        if not paths:
             continue
         try:
-            return known, known.open(path)
+            return known, known.open(paths if ensemble else paths[:1])
         except ArtifactError as error:
             refusals.append(f"{name}: {error}")
     if refusals:

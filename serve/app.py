@@ -20,18 +20,23 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from ..algorithms.base import Algorithm, Model
-from ..errors import DataError, PlatformError, UnsupportedAcceptError, UnsupportedContentTypeError, UserError
+from ..errors import (
+    AlgorithmError,
+    DataError,
+    PlatformError,
+    UnsupportedAcceptError,
+    UnsupportedContentTypeError,
+    UserError,
+)
 from ..recordio.batch import CSR, Array, Batch
 from ..recordio.content import MediaType, decode_body, format_of, parse_media_type
-from .encode import MEDIA_TYPES, choose, encode
+from .encode import MEDIA_TYPES, choose, encode, encode_row_texts
+from .selected import encode_selected
 from .settings import MIB, Settings, usable_cores
 
 __all__ = ["create_app"]
 
 _LOG: Final = logging.getLogger("clary")
-
-_REQUESTS: Final = ("csv", "json", "jsonlines", "recordio")
-"""Formats every algorithm takes; libsvm only those that train on it."""
 
 _PIECE: Final = MIB
 """Bytes taken off the socket at a time."""
@@ -67,8 +72,16 @@ def create_app(model: Model, algorithm: Algorithm, settings: Settings) -> Flask:
     app.add_url_rule("/invocations", view_func=endpoint.invocations, methods=["POST"])
     app.after_request(endpoint.finish)
     app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(Exception, _error)
+    app.register_error_handler(Exception, endpoint.error)
     return app
+
+
+class _UndecodableError(UserError):
+    """A body that is not what its content type says, and the status to say it with."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class _Endpoint:
@@ -76,8 +89,9 @@ class _Endpoint:
 
     def __init__(self, model: Model, algorithm: Algorithm, settings: Settings) -> None:
         self._model = model
+        self._algorithm = algorithm
+        self._manners = algorithm.manners
         self._settings = settings
-        self._takes = (*_REQUESTS, "libsvm") if "libsvm" in algorithm.content_types else _REQUESTS
         self._offers = _offers(algorithm, settings.default_accept)
         self._places = threading.BoundedSemaphore(settings.threads)
 
@@ -129,30 +143,83 @@ class _Endpoint:
         finally:
             self._places.release()
 
+    def error(self, error: Exception) -> Response:
+        """What went wrong but for HTTP alone; the server has to answer, so this takes every exception there is."""
+        if isinstance(error, UnsupportedContentTypeError):
+            return _refusal(415, str(error))
+        if isinstance(error, UnsupportedAcceptError):
+            return _refusal(406, str(error))
+        if isinstance(error, _UndecodableError):
+            return _refusal(error.status, str(error))
+        if isinstance(error, UserError):
+            return _refusal(400, self._manners.unpredictable(str(error)))
+        if isinstance(error, PlatformError):
+            return _refusal(503, f"{error.prefix}: {error}")
+        if isinstance(error, AlgorithmError):
+            return _refusal(500, str(error))
+        _LOG.error("an invocation failed", exc_info=error)
+        return _refusal(500, f"Algorithm Error: the prediction failed ({type(error).__name__}); the log says where")
+
     def _answer(self) -> Response:
         _check_encoding()
         media = self._content_type()
         body = _read_body(self._settings.max_payload)
         if not body:
             return Response(status=204, content_type="text/plain; charset=utf-8")
-        answer = choose(request.headers.get("Accept", ""), self._offers)
-        batch = decode_body(body, media)
-        if format_of(media).name == "libsvm":
-            batch = _widened(batch, self._model.feature_dim)
-        predictions = self._model.predict(_checked(batch, self._model.feature_dim))
-        return Response(encode(predictions, answer, batch.ids), content_type=MEDIA_TYPES[answer])
+        answer = choose(request.headers.get("Accept", ""), self._offers, self._manners.unsupported_accept)
+        name = format_of(media).name
+        try:
+            batch = decode_body(body, media)
+        except UserError as error:
+            raise _UndecodableError(*self._manners.undecodable(name, str(error))) from error
+        features = self._checked(batch, name)
+        return Response(self._predicted(features, answer, batch), content_type=MEDIA_TYPES[answer])
+
+    def _predicted(self, features: Array | CSR, answer: str, batch: Batch) -> bytes:
+        """The answer's body."""
+        keys, select = self._settings.inference_output, self._algorithm.select
+        transform = self._settings.batch.lower() == "true"
+        if keys and select is not None:
+            return encode_selected(select(self._model, features, keys), answer, end=transform)
+        predictions = self._model.predict(features)
+        if transform and self._manners.row_texts_in_batch:
+            return encode_row_texts(predictions)
+        return encode(predictions, answer, batch.ids)
 
     def _content_type(self) -> MediaType:
         """The request's content type, which has to be one that can be read."""
-        media = parse_media_type(request.headers.get("Content-Type"))
+        manners = self._manners
+        media = parse_media_type(request.headers.get("Content-Type") or manners.default_request)
         try:
-            known = format_of(media).name in self._takes
+            name = format_of(media).name
         except UnsupportedContentTypeError:
-            known = False
-        if not known:
-            takes = ", ".join(MEDIA_TYPES[name] for name in self._takes)
-            raise UnsupportedContentTypeError(f"content-type {media.type} not supported. Supported are: {takes}")
-        return media
+            name = ""
+        if name not in manners.requests:
+            takes = [MEDIA_TYPES[known] for known in manners.requests]
+            raise UnsupportedContentTypeError(manners.unsupported_request(media.type, takes))
+        if why := manners.objection(name, media.parameters, piped=False):
+            raise UnsupportedContentTypeError(why)
+        return MediaType(media.type, manners.request_parameters(media.parameters))
+
+    def _checked(self, batch: Batch, format_name: str) -> Array | CSR:
+        """The features of `batch` as float32, as many a row as the model's, and none that it cannot take."""
+        features, width = batch.features, self._model.feature_dim
+        if isinstance(features, CSR):
+            if features.shape[1] < width and (format_name == "libsvm" or self._algorithm.missing):
+                features = dataclasses.replace(features, shape=(len(features), width))
+            fits = features.shape[1] == width
+        else:
+            fits = width - self._manners.spare_columns <= features.shape[1] <= width
+        if not fits:
+            raise DataError(self._manners.wrong_width(format_name, batch.width, width))
+        with np.errstate(over="ignore"):  # found below as infinite
+            features = (
+                features.astype(np.float32, copy=False)
+                if isinstance(features, np.ndarray)
+                else features.astype(np.float32)
+            )
+        _check_numbers(features, missing=self._algorithm.missing)
+        return features
 
 
 def _offers(algorithm: Algorithm, default: str) -> tuple[str, ...]:
@@ -193,34 +260,20 @@ def _read_body(limit: int) -> bytes:
     return b"".join(pieces)
 
 
-def _widened(batch: Batch, width: int) -> Batch:
-    """The same rows with `width` columns: in libsvm a row is as wide as its last value."""
-    features = batch.features
-    if isinstance(features, CSR) and features.shape[1] < width:
-        return dataclasses.replace(batch, features=dataclasses.replace(features, shape=(len(features), width)))
-    return batch
-
-
-def _checked(batch: Batch, width: int) -> Array | CSR:
-    """The features of `batch` as float32, all finite and `width` of them a row."""
-    features = batch.features
-    if batch.width != width:
-        hint = "; send no label column" if batch.width == width + 1 else ""
-        raise DataError(f"wrong number of features: {batch.width} instead of {width}{hint}")
-    with np.errstate(over="ignore"):  # found below as infinite
-        features = features.astype(np.float32) if isinstance(features, CSR) else features.astype(np.float32, copy=False)
+def _check_numbers(features: Array | CSR, *, missing: bool) -> None:
+    """Refuse numbers that are none; NaN is allowed where it stands for a missing value."""
     values = features.values if isinstance(features, CSR) else features
-    if not np.isfinite(values).all():
-        what = "missing (NaN)" if np.isnan(values).any() else "infinite"
-        raise DataError(f"found {what} values in row {_first_odd_row(features)}")
-    return features
+    odd = np.isinf(values) if missing else ~np.isfinite(values)
+    if odd.any():
+        what = "missing (NaN)" if np.isnan(values[odd]).any() else "infinite"
+        raise DataError(f"found {what} values in row {_first_row(features, odd)}")
 
 
-def _first_odd_row(features: Array | CSR) -> int:
-    """Number, from 1, of the first row that has a value that is not finite."""
+def _first_row(features: Array | CSR, odd: Array) -> int:
+    """Number, from 1, of the first row that has one of the values that are marked as `odd`."""
     if isinstance(features, CSR):
-        return int(features.row_of[~np.isfinite(features.values)][0]) + 1
-    return int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0]) + 1
+        return int(features.row_of[odd][0]) + 1
+    return int(np.flatnonzero(odd.any(axis=1))[0]) + 1
 
 
 def _http_error(error: HTTPException) -> Response:
@@ -237,20 +290,6 @@ def _http_error(error: HTTPException) -> Response:
     if isinstance(error, BadRequest):
         refusal.headers["Connection"] = "close"  # nobody knows where the next request would begin
     return refusal
-
-
-def _error(error: Exception) -> Response:
-    """Anything else that went wrong; the server has to answer, so this takes every exception there is."""
-    if isinstance(error, UnsupportedContentTypeError):
-        return _refusal(415, str(error))
-    if isinstance(error, UnsupportedAcceptError):
-        return _refusal(406, str(error))
-    if isinstance(error, UserError):
-        return _refusal(400, f"unable to evaluate payload provided: {error}")
-    if isinstance(error, PlatformError):
-        return _refusal(503, f"{error.prefix}: {error}")
-    _LOG.error("an invocation failed", exc_info=error)
-    return _refusal(500, f"Algorithm Error: the prediction failed ({type(error).__name__}); the log says where")
 
 
 def _refusal(status: int, text: str) -> Response:

@@ -7,19 +7,29 @@ languages refuse a document with one: they are ``null`` in JSON and JSON Lines, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
 import numpy as np
 
 from ..algorithms.base import Predictions
+from ..algorithms.manners import Manners
 from ..errors import UnsupportedAcceptError, UnsupportedContentTypeError
 from ..recordio.batch import Array
 from ..recordio.content import FORMATS, MediaType, format_of, parse_accept
 from ..recordio.csv import format_csv
 
-__all__ = ["MEDIA_TYPES", "choose", "encode", "encode_csv", "encode_json", "encode_jsonlines", "encode_recordio"]
+__all__ = [
+    "MEDIA_TYPES",
+    "choose",
+    "encode",
+    "encode_csv",
+    "encode_json",
+    "encode_jsonlines",
+    "encode_recordio",
+    "encode_row_texts",
+]
 
 Ids = tuple[tuple[str, str], ...] | None
 
@@ -28,6 +38,8 @@ _DECIMALS: Final = 15
 
 _BLOCK: Final = 4096
 """Rows that are made into JSON at a time."""
+
+_REFUSAL: Final = Manners().unsupported_accept
 
 _EXPONENT_FROM: Final = 1e16
 """Python writes floats from here on with an exponent."""
@@ -87,6 +99,18 @@ def encode_recordio(predictions: Predictions, ids: Ids = None) -> bytes:
     return encode_columns(columns, ids)
 
 
+def encode_row_texts(predictions: Predictions) -> bytes:
+    r"""One line a row, as Python writes its answer: a number or a list of numbers.
+
+    Examples
+    --------
+    >>> encode_row_texts(Predictions("predictions", {"score": np.array([[0.25, 0.75]])}))
+    b'[0.25, 0.75]\n'
+    """
+    [column] = predictions.columns.values()
+    return "".join(f"{row}\n" for row in column.tolist()).encode()
+
+
 _TEXT: Final = {"json": encode_json, "jsonlines": encode_jsonlines, "csv": encode_csv}
 
 MEDIA_TYPES: Final[Mapping[str, str]] = {row.name: row.media_types[0] for row in FORMATS}
@@ -98,7 +122,7 @@ def encode(predictions: Predictions, name: str, ids: Ids = None) -> bytes:
     return encode_recordio(predictions, ids) if name == "recordio" else _TEXT[name](predictions)
 
 
-def choose(accept: str, offered: Sequence[str]) -> str:
+def choose(accept: str, offered: Sequence[str], words: Callable[[str, Sequence[str]], str] = _REFUSAL) -> str:
     """The name of the format that a client likes best.
 
     Parameters
@@ -107,6 +131,8 @@ def choose(accept: str, offered: Sequence[str]) -> str:
         The Accept header, empty where there is none.
     offered
         Names of the formats there are; the first is for clients that accept anything.
+    words
+        Makes the text of a refusal of the header and the media types there are.
 
     Raises
     ------
@@ -122,8 +148,7 @@ def choose(accept: str, offered: Sequence[str]) -> str:
         for name in offered:
             if _matches(media, name):
                 return name
-    supported = ", ".join(MEDIA_TYPES[name] for name in offered)
-    raise UnsupportedAcceptError(f"Accept type '{accept.strip()}' is not supported. Supported are: {supported}")
+    raise UnsupportedAcceptError(words(accept.strip(), [MEDIA_TYPES[name] for name in offered]))
 
 
 def _matches(media: MediaType, name: str) -> bool:

@@ -58,6 +58,14 @@ def _mebibytes(text: str) -> int:
     return _whole(0)(text) * MIB
 
 
+def _keys(text: str) -> tuple[str, ...]:
+    return tuple(key for key in text.lower().replace(" ", "").split(",") if key)
+
+
+def _is_true(text: str) -> bool:
+    return text.strip().lower() == "true"
+
+
 def _model_dir(text: str) -> Path:
     return Path(text) / "model"
 
@@ -152,6 +160,19 @@ SETTINGS: Final = (
         "Set for a batch transform: true by AWS, True by the SageMaker Python SDK's local mode.",
     ),
     Setting(
+        "inference_output",
+        {"SAGEMAKER_INFERENCE_OUTPUT": _keys},
+        "",
+        "For XGBoost, what an answer has, separated by commas: predicted_label, labels, probability, probabilities, "
+        "raw_score, raw_scores, predicted_score; where it is not set, the score.",
+    ),
+    Setting(
+        "ensemble",
+        {"SAGEMAKER_INFERENCE_ENSEMBLE": _is_true},
+        "true",
+        "For XGBoost, whether several models in one artifact answer together; else the first alone.",
+    ),
+    Setting(
         "model_dir",
         {"SAGEMAKER_BASE_DIR": _model_dir},
         "/opt/ml",
@@ -185,6 +206,8 @@ class Settings:
     max_payload: int
     default_accept: str
     batch: str
+    inference_output: tuple[str, ...]
+    ensemble: bool
     model_dir: Path
     log_level: int
 

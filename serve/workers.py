@@ -68,7 +68,7 @@ def main() -> int:
 
         with _bound(settings.host, settings.port) as listener:
             logger.info("loading the model in %s", settings.model_dir)
-            algorithm, model = open_artifact(settings.model_dir)
+            algorithm, model = open_artifact(settings.model_dir, ensemble=settings.ensemble)
             logger.info("model loaded: %s with %d features", algorithm.title, model.feature_dim)
             serve(model, algorithm, settings, listener)
     except ClaryError as error:

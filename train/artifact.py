@@ -12,11 +12,11 @@ from ..errors import ClaryError, PlatformError
 __all__ = ["write_atomic", "write_failure"]
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes, suffix: str = ".tmp") -> None:
     """Write a file in one step: under a temporary name, to the disk, then renamed.
 
     Temporary files begin with a dot, so that a server and the next job pass over one that a kill has left; the next
-    write of the same file removes them.
+    write of the same file removes them. They end with `suffix`.
 
     Raises
     ------
@@ -25,9 +25,9 @@ def write_atomic(path: Path, data: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for stale in path.parent.glob(f".{path.name}.*.tmp"):
+        for stale in path.parent.glob(f".{path.name}.*{suffix}"):
             stale.unlink(missing_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=suffix, dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)

@@ -6,12 +6,13 @@ What a channel is, is found by looking: ``input/data/<channel>_0`` that is a FIF
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import io
 import logging
 import re
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -19,8 +20,9 @@ from typing import BinaryIO, Final
 import numpy as np
 
 from ..algorithms.base import Algorithm
+from ..algorithms.manners import Reading
 from ..errors import ChannelError, DataError, UnsupportedContentTypeError
-from ..recordio.batch import CSR, Array, Batch, rebatch
+from ..recordio.batch import CSR, Array, Batch, concatenate, rebatch
 from ..recordio.content import FORMATS, MediaType, decode_stream, format_of, parse_media_type
 from ..recordio.framing import read_frames
 from .environment import ChannelConfig, Job
@@ -35,7 +37,7 @@ _FOREIGN: Final = frozenset(
     {
         *(".bak", ".cfg", ".ini", ".lock", ".log", ".manifest", ".toml", ".yaml", ".yml"),
         *(".ipynb", ".py", ".pyc", ".sh", ".html", ".md", ".pdf", ".rst"),
-        *(".gif", ".jpg", ".png", ".tar", ".tgz", ".zip", ".npy", ".npz", ".parquet", ".xlsx"),
+        *(".gif", ".jpg", ".png", ".tar", ".tgz", ".zip", ".npy", ".npz", ".xlsx"),
     }
 )
 """Endings of files that are never training data here but often lie beside them: a channel that is one local file
@@ -65,26 +67,42 @@ def find_channels(job: Job, algorithm: Algorithm, width: int | None, stop: Stop)
     seen: list[int] = []
     _tell_unused(job, algorithm)
     for name in algorithm.channels:
-        folder, pipe = job.data_dir / name, job.data_dir / f"{name}_0"
         config = job.channels.get(name)
         _check_distribution(name, config, algorithm)
-        if folder.is_dir() and not is_fifo(pipe):
-            source: _Files | _Pipes = _Files(folder)
-        elif is_fifo(pipe) or (config is not None and config.input_mode.lower() == "pipe"):
-            source = _Pipes(job.data_dir / name, stop)
-        else:
-            if config is not None:
-                logging.getLogger("clary").warning("The channel '%s' is configured, but there is no data of it.", name)
-            continue
-        channels[name] = DataChannel(name, source, config or ChannelConfig(), algorithm, width, stop, seen)
+        source = _source(job, name, config, algorithm, stop)
+        if (source is None and config is not None) or (isinstance(source, _Files) and job.resources.is_leader):
+            _check_files(algorithm, job.data_dir / name, source.files() if isinstance(source, _Files) else [])
+        if source is not None:
+            channels[name] = DataChannel(name, source, config or ChannelConfig(), algorithm, width, stop, seen)
     required = algorithm.channels[0]
     if required not in channels:
-        raise ChannelError(
-            f"Unable to read data channel '{required}'. Please verify the correct data channel configuration is "
-            f"provided: there is neither a directory {job.data_dir / required} nor a FIFO {required}_0 beside it"
-            + _others(job.data_dir)
-        )
+        why = f"there is neither a directory {job.data_dir / required} nor a FIFO {required}_0 beside it"
+        raise algorithm.manners.missing_channel(required, why + _others(job.data_dir))
     return channels
+
+
+def _source(
+    job: Job, name: str, config: ChannelConfig | None, algorithm: Algorithm, stop: Stop
+) -> _Files | _Pipes | None:
+    """Where a channel's data is, found by looking."""
+    folder, pipe = job.data_dir / name, job.data_dir / f"{name}_0"
+    if folder.is_dir() and not is_fifo(pipe):
+        return _Files(folder, suffixes=algorithm.manners.suffixes)
+    if is_fifo(pipe) or (config is not None and config.input_mode.lower() == "pipe"):
+        return _Pipes(job.data_dir / name, stop)
+    if config is not None:
+        logging.getLogger("clary").warning("The channel '%s' is configured, but there is no data of it.", name)
+    return None
+
+
+def _check_files(algorithm: Algorithm, folder: Path, files: list[Path]) -> None:
+    """Raise what the algorithm's container would for a channel without a file, or with a hidden one."""
+    hidden = any(path.name.startswith(".") for path in files)
+    error = (
+        algorithm.manners.hidden_file() if hidden else None if files else algorithm.manners.no_data(folder.name, folder)
+    )
+    if error is not None:
+        raise error
 
 
 def _check_distribution(name: str, config: ChannelConfig | None, algorithm: Algorithm) -> None:
@@ -97,8 +115,11 @@ def _check_distribution(name: str, config: ChannelConfig | None, algorithm: Algo
 
 
 def _tell_unused(job: Job, algorithm: Algorithm) -> None:
-    """Warn of channels that the algorithm does not know: the name may be misspelt."""
-    for name in sorted({*_present(job.data_dir), *job.channels} - {*algorithm.channels}):
+    """Refuse or warn of channels that the algorithm does not know: the name may be misspelt."""
+    for name in sorted({*_present(job.data_dir), *job.channels} - {*algorithm.channels, *algorithm.ignored}):
+        error = algorithm.manners.unknown_channel(name) if name in job.channels else None
+        if error is not None:
+            raise error
         logging.getLogger("clary").warning(
             "The channel '%s' is not used: %s knows %s.", name, algorithm.title, ", ".join(algorithm.channels)
         )
@@ -132,16 +153,19 @@ class DataChannel:
         self.name = name
         self.rows = 0
         self.batches_read = 0
+        self._algorithm = algorithm
         self._source = source
         self._stop = stop
         self._seen = seen  # the width of the first row of any channel, once there was one
         self._given_width = width
         self._strict = algorithm.strict_width and width is not None
-        self._labelled = name in algorithm.labelled
         self._requested = config.content_type or _default_type(algorithm)
-        self._media = self._checked_media(algorithm)
+        self._reading = Reading(name, self._requested, "")
+        self._media = self._checked_media(config)
+        self.format = format_of(self._media).name
+        self._reading = dataclasses.replace(self._reading, format=self.format)
         wrapped = config.record_wrapper.lower() == "recordio" and isinstance(source, _Pipes)
-        self._wrapped = wrapped and format_of(self._media).name != "recordio"
+        self._wrapped = wrapped and self.format != "recordio"
 
     @property
     def has_no_files(self) -> bool:
@@ -160,13 +184,33 @@ class DataChannel:
                 yield batch
         self._stop.check()  # whoever was told to end within the last batch may not have taken all of it
 
+    def whole(self) -> Batch | None:
+        """All rows of one pass, None where there are none; sparse ones may be of different widths."""
+        parts = []
+        with closing(self._parts()) as found:
+            for part in found:
+                self._check_numbers(part.features, self.rows)
+                self.rows += len(part)
+                self.batches_read += 1
+                parts.append(concatenate([part]))  # a copy: the next part may take its place
+        if not parts:
+            return None
+        width = max(part.width for part in parts)
+        try:
+            return concatenate([_widened(part, width) for part in _of_one_kind(parts)])
+        except DataError as error:
+            raise self._unreadable(str(error)) from error
+
     def _parts(self) -> Generator[Batch, None, None]:
         """Rows as the decoder gives them."""
         label = ""
         try:
-            for name, stream in self._source.streams(format_of(self._media).name):
+            for name, stream in self._source.streams(self.format):
                 label = f"{name}: "
                 with io.BufferedReader(stream, 1 << 16) as peekable:  # closes the stream too
+                    first_line = peekable.peek(1)[:100].partition(b"\n")[0]
+                    self._reading = dataclasses.replace(self._reading, file=name, first_line=first_line)
+                    self._tell_opened()
                     for batch in self._decode(peekable):
                         self._stop.check()
                         self._check_width(batch)
@@ -176,6 +220,10 @@ class DataChannel:
         except (DataError, EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise self._unreadable(f"{label}{error}") from error
 
+    def _tell_opened(self) -> None:
+        if self.rows == 0 and (told := self._algorithm.manners.opened(self._reading)):
+            logging.getLogger("clary").info("%s", told)
+
     def _decode(self, stream: io.BufferedReader[io.RawIOBase]) -> Iterator[Batch]:
         plain = _gunzipped(stream)
         if not self._wrapped:
@@ -184,23 +232,26 @@ class DataChannel:
         for frame in read_frames(plain):
             yield from decode_stream(io.BytesIO(frame.payload), self._media, default_label_size=1)
 
-    def _checked_media(self, algorithm: Algorithm) -> MediaType:
+    def _checked_media(self, config: ChannelConfig) -> MediaType:
+        algorithm, manners = self._algorithm, self._algorithm.manners
         media = parse_media_type(self._requested)
         try:
-            if format_of(media).name in algorithm.content_types:
-                return media
+            name = format_of(media).name
         except UnsupportedContentTypeError:
-            pass  # told below with what this algorithm reads
-        reads = ", ".join(row.media_types[0] for row in FORMATS if row.name in algorithm.content_types)
-        raise self._unreadable(f"{algorithm.title} reads {reads}")
+            name = ""  # told below with what this algorithm reads
+        if name not in algorithm.content_types:
+            reads = ", ".join(row.media_types[0] for row in FORMATS if row.name in algorithm.content_types)
+            raise manners.unsupported(self._reading, _entry(config), f"{algorithm.title} reads {reads}")
+        if why := manners.objection(name, media.parameters, piped=isinstance(self._source, _Pipes)):
+            raise manners.unsupported(self._reading, _entry(config), why)
+        return MediaType(media.type, {**manners.channel_parameters, **media.parameters})
 
     def _unreadable(self, why: str) -> ChannelError:
-        return ChannelError(
-            f"Unable to read data channel '{self.name}'. Requested content-type is '{self._requested}'. "
-            f"Please verify the data matches the requested content-type. {why}"
-        )
+        return self._algorithm.manners.unreadable(self._reading, why)
 
     def _check_width(self, batch: Batch) -> None:
+        if self._algorithm.missing and isinstance(batch.features, CSR):
+            return  # what a row does not hold is missing, beyond its last value too
         expected, where = self._given_width, "feature_dim is"
         if not self._strict and not self._lost_column(batch.width):
             if not self._seen:
@@ -214,13 +265,13 @@ class DataChannel:
 
     def _lost_column(self, width: int) -> bool:
         """Whether a feature was taken for a label, as it is with text/csv unless the content type says otherwise."""
-        csv = format_of(self._media).name == "csv"
+        csv = self.format == "csv"
         return csv and "label_size" not in self._media.parameters and width + 1 == self._given_width
 
     def _label_hint(self, width: int) -> str:
-        if format_of(self._media).name != "csv" or self._given_width is None or abs(width - self._given_width) != 1:
+        if self.format != "csv" or self._given_width is None or abs(width - self._given_width) != 1:
             return ""
-        if not self._labelled:
+        if self.name not in self._algorithm.labelled:
             return ": with text/csv the first column is a label unless the content type says ;label_size=0"
         return ": in text/csv;label_size=1 the first column of this channel is its label"
 
@@ -229,7 +280,7 @@ class DataChannel:
         with np.errstate(over="ignore", invalid="ignore"):
             if np.isfinite(values.sum(dtype=np.float32)):
                 return
-        bad = np.argwhere(~np.isfinite(values))
+        bad = np.argwhere(np.isinf(values) if self._algorithm.missing else ~np.isfinite(values))
         if not len(bad):
             return  # the sum overflowed
         row = before + int(
@@ -240,6 +291,39 @@ class DataChannel:
             f"Unable to read data channel '{self.name}'. Found {what}. Please remove any {what} in the input data. "
             f"The first is in row {row}, counted from 0"
         )
+
+
+def _of_one_kind(parts: list[Batch]) -> list[Batch]:
+    """All dense or all sparse; a zero of a dense row stays a value, which an absent one is not for all algorithms."""
+    if all(isinstance(part.features, CSR) for part in parts) or not any(
+        isinstance(part.features, CSR) for part in parts
+    ):
+        return parts
+    return [dataclasses.replace(part, features=_explicit(part.features)) for part in parts]
+
+
+def _explicit(features: Array | CSR) -> CSR:
+    if isinstance(features, CSR):
+        return features
+    n, d = features.shape
+    return CSR(np.arange(n + 1) * d, np.tile(np.arange(d), n), features.ravel(), (n, d))
+
+
+def _widened(part: Batch, width: int) -> Batch:
+    """The same rows with more columns, where they are sparse."""
+    if isinstance(part.features, CSR):
+        return dataclasses.replace(part, features=dataclasses.replace(part.features, shape=(len(part), width)))
+    return part
+
+
+def _entry(config: ChannelConfig) -> Mapping[str, str]:
+    """The configuration of a channel, as it was given."""
+    entry = {
+        "ContentType": config.content_type,
+        "TrainingInputMode": config.input_mode,
+        "S3DistributionType": config.distribution,
+    }
+    return {name: value for name, value in entry.items() if value is not None}
 
 
 def _default_type(algorithm: Algorithm) -> str:
@@ -256,8 +340,9 @@ def _gunzipped(stream: io.BufferedReader[io.RawIOBase]) -> BinaryIO:
 class _Files:
     """The files of a channel's directory, in the order of their paths."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, suffixes: bool) -> None:
         self.folder = folder
+        self.suffixes = suffixes
         self._told: set[Path] = set()
 
     def files(self) -> list[Path]:
@@ -283,6 +368,8 @@ class _Files:
         inner = path.relative_to(self.folder)
         if any(part.startswith((".", "_")) for part in inner.parts):  # as Hadoop and Spark do
             return self._skip(path, inner, "a name that is not for data")
+        if not self.suffixes:
+            return True
         suffix = Path(path.name.lower().removesuffix(".gz")).suffix
         other = next((row.name for row in FORMATS if suffix in row.suffixes and row.name != format_name), None)
         if other is not None or suffix in _FOREIGN:

@@ -73,12 +73,15 @@ class Job:
         What inputdataconfig.json says of each channel.
     resources
         The hosts.
+    checkpoint_dir
+        Where checkpoints go, for jobs that were given such a place; else None.
     """
 
     base: Path
     hyperparameters: Mapping[str, str] = field(default_factory=dict)
     channels: Mapping[str, ChannelConfig] = field(default_factory=dict)
     resources: Resources = field(default_factory=Resources)
+    checkpoint_dir: Path | None = None
 
     @property
     def data_dir(self) -> Path:
@@ -89,6 +92,11 @@ class Job:
     def model_dir(self) -> Path:
         """Where the artifact goes."""
         return self.base / "model"
+
+    @property
+    def output_dir(self) -> Path:
+        """Where a job leaves what is no model."""
+        return self.base / "output" / "data"
 
     @property
     def failure_file(self) -> Path:
@@ -111,6 +119,7 @@ def read_job(env: Mapping[str, str] = os.environ) -> Job:
         hyperparameters=_hyperparameters(_read_object(config, "hyperparameters.json")),
         channels={name: _channel(entry) for name, entry in _read_object(config, "inputdataconfig.json").items()},
         resources=_resources(_read_object(config, "resourceconfig.json")),
+        checkpoint_dir=_checkpoint_dir(_read_object(config, "checkpointconfig.json"), base),
     )
 
 
@@ -153,3 +162,12 @@ def _resources(given: Mapping[str, Any]) -> Resources:
     names = tuple(sorted(str(host) for host in hosts)) if isinstance(hosts, list) and hosts else ()
     current = str(given.get("current_host") or (names[0] if names else _DEFAULT_HOST))
     return Resources(current, names if current in names else (current,))
+
+
+def _checkpoint_dir(given: Mapping[str, Any], base: Path) -> Path | None:
+    """LocalPath of checkpointconfig.json; a path below /opt/ml is one below `base`."""
+    path = given.get("LocalPath")
+    if not isinstance(path, str) or not path.strip():
+        return None
+    inner = path.removeprefix("/opt/ml/")
+    return base / inner if inner != path else Path(path)

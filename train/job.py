@@ -18,7 +18,6 @@ from pathlib import Path
 
 from .. import logs
 from ..algorithms.base import Algorithm, Model
-from ..algorithms.params import default_text
 from ..algorithms.registry import algorithm
 from ..errors import AlgorithmError, ClaryError, PlatformError, UserError
 from .artifact import write_atomic, write_failure
@@ -67,10 +66,9 @@ def _run(env: Mapping[str, str], stop: Stop, started: float) -> None:
         raise UserError("CLARY_ALGORITHM is not set: an image says with it which algorithm it trains")
     chosen = algorithm(name)
     job = read_job(env)
-    _log_configuration(chosen, job)
+    report = JobReport(chosen, job, stop)
+    _open_log(chosen, job, report)
     params = chosen.params.parse(job.hyperparameters)
-    host = job.resources.current_host
-    report = JobReport(chosen, host, stop)
     if len(job.resources.hosts) > 1:
         report.warning(f"{len(job.resources.hosts)} hosts: each trains on its own data, the first host's model is kept")
     try:
@@ -84,6 +82,8 @@ def _run(env: Mapping[str, str], stop: Stop, started: float) -> None:
         _save_snapshot(job, chosen, report)
         return
     _save(job, chosen, model, report)
+    if not chosen.manners.measures:
+        return
     report.phases()
     if "test" in chosen.channels and "test" not in channels:
         report.info("Test data is not provided.")
@@ -93,7 +93,7 @@ def _run(env: Mapping[str, str], stop: Stop, started: float) -> None:
 def _save_snapshot(job: Job, chosen: Algorithm, report: JobReport) -> None:
     """What is learnt so far, when the job was told to end."""
     if report.snapshot is None:
-        report.warning("told to end before any data was seen: there is no model to save")
+        report.warning("told to end before there was a model to save")
         return
     report.warning("told to end: saving the model so far")
     _save(job, chosen, report.snapshot(), report)
@@ -105,22 +105,16 @@ def _save(job: Job, chosen: Algorithm, model: Model, report: JobReport) -> None:
         report.info(f"the artifact is written by {job.resources.leader}")
         return
     with report.timing("model.serialize.time"):
-        write_atomic(job.model_dir / chosen.artifact, model.to_bytes())
+        for name, data in chosen.files(model).items():
+            write_atomic(job.model_dir / name, data)
 
 
-def _log_configuration(chosen: Algorithm, job: Job) -> None:
-    """What AWS's containers say of their configuration."""
-    logger = logging.getLogger("clary")
-    defaults = {spec.name: default_text(spec) for spec in chosen.params.specs() if not spec.required}
-    final = {**defaults, **job.hyperparameters}
-    logger.info("Reading default configuration from clary.algorithms.%s: %s", chosen.name, defaults)
-    logger.info(
-        "Merging with provided configuration from %s: %s",
-        job.base / "input" / "config" / "hyperparameters.json",
-        dict(job.hyperparameters),
-    )
-    logger.info("Final configuration: %s", final)
-    logger.info("Checkpoint loading and saving are disabled.")
+def _open_log(chosen: Algorithm, job: Job, report: JobReport) -> None:
+    """Begin the log as the algorithm's container does."""
+    logs.style(chosen.manners.line_format, chosen.manners.time_format)
+    path = job.base / "input" / "config" / "hyperparameters.json"
+    for line in chosen.manners.opening(chosen, job.hyperparameters, path):
+        report.info(line)
 
 
 def _fail(path: Path, error: ClaryError) -> int:

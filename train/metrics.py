@@ -48,6 +48,10 @@ LINES: Final[Mapping[str, Line]] = {
         "#{channel}_score ({host}) : ({name!r}, {value!r})",
         r"#{channel}_score \(\S+\) : \('{name}', (\S+)\)",
     ),
+    "round": Line(  # the platform's log shows the tab as #011
+        "\t{channel}-{name}:{value:.5f}",
+        r".*\[[0-9]+\].*(?:\t|#011){channel}-{name}:(\S+)",
+    ),
     "progress": Line(
         "#progress_metric: host={host}, completed {percent!r} % of epochs",
         r"#progress_metric: host=\S+, completed (\S+) %",
@@ -132,8 +136,9 @@ def metric_definitions(algorithm: Algorithm) -> list[dict[str, str]]:
         for channel in metric.channels
         for name, kind in _kinds(metric, channel)
     ]
-    found += [{"Name": f"train:{name}", "Regex": LINES[name].regex} for name in ("progress", "throughput")]
-    return found
+    by_epochs = {kind for metric in algorithm.metrics for kind in metric.lines.values()} != {"round"}
+    told = ("progress", "throughput") if by_epochs else ()
+    return found + [{"Name": f"train:{name}", "Regex": LINES[name].regex} for name in told]
 
 
 def _kinds(metric: Metric, channel: str) -> list[tuple[str, str]]:

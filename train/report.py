@@ -10,6 +10,9 @@ from contextlib import contextmanager
 
 from ..algorithms.base import Algorithm, Channel, Model
 from ..logs import emit
+from .artifact import write_atomic
+from .checkpoints import CheckpointFolder
+from .environment import Job
 from .metrics import LINES, Aggregate, metrics_line, tag
 from .stop import Stop
 
@@ -23,16 +26,17 @@ class JobReport:
     ----------
     algorithm
         Whose metrics are printed.
-    host
-        Name of this host.
+    job
+        Its host, and where its files go.
     stop
         Whether the job was told to end.
     """
 
-    def __init__(self, algorithm: Algorithm, host: str, stop: Stop) -> None:
+    def __init__(self, algorithm: Algorithm, job: Job, stop: Stop) -> None:
         self.logger = logging.getLogger("clary")
         self.algorithm = algorithm
-        self.host = host
+        self.job = job
+        self.host = job.resources.current_host
         self.stop = stop
         self.started = time.time()
         self.snapshot: Callable[[], Model] | None = None
@@ -45,6 +49,10 @@ class JobReport:
         """Whether the job was told to end."""
         return self.stop.requested
 
+    def check(self) -> None:
+        """Raise `Stopped` if the job was told to end."""
+        self.stop.check()
+
     def info(self, text: str) -> None:
         """Log a line."""
         self.logger.info(text)
@@ -56,6 +64,18 @@ class JobReport:
     def keep(self, model: Callable[[], Model]) -> None:
         """How to make the model from what is learnt so far."""
         self.snapshot = model
+
+    def checkpoints(self, part: str = "") -> CheckpointFolder | None:
+        """Where to write down what is learnt, if the job has a place for that and this host's model is the one."""
+        folder = self.job.checkpoint_dir
+        if folder is None or not self.job.resources.is_leader:
+            return None
+        return CheckpointFolder(folder / part, self.algorithm.name)
+
+    def output(self, name: str, data: bytes) -> None:
+        """Write a file that is no part of the model; hosts share the folder on a laptop, so only the leader does."""
+        if self.job.resources.is_leader:
+            write_atomic(self.job.output_dir / name, data)
 
     def epochs(self, count: int, channel: Channel) -> Iterator[int]:
         """Numbers of the epochs; prints what AWS's containers print after each."""
@@ -84,6 +104,11 @@ class JobReport:
         kind = "quality" if epoch is None else "epoch quality" if batch is None else "batch quality"
         declared = next(row for row in self.algorithm.metrics if re.fullmatch(row.expression, metric))
         self._line(kind, channel=channel, name=metric, tag=tag(declared), value=float(value), epoch=epoch, batch=batch)
+
+    def round(self, number: int, values: Mapping[tuple[str, str], float]) -> None:
+        """Print a line with all metrics of a boosting round, which stands without a time."""
+        told = (LINES["round"](channel=channel, name=name, value=value) for (channel, name), value in values.items())
+        emit(f"[{number}]" + "".join(told))
 
     def per_model(self, epoch: int, metric: str, values: Iterable[float]) -> None:
         """Print a ``#metrics`` line for each of the models that train side by side."""

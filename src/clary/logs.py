@@ -10,7 +10,7 @@ import logging
 import sys
 from typing import Final
 
-__all__ = ["LINE_FORMAT", "TIME_FORMAT", "emit", "setup"]
+__all__ = ["LINE_FORMAT", "TIME_FORMAT", "emit", "setup", "style"]
 
 LINE_FORMAT: Final = "[%(asctime)s %(levelname)s %(thread)d] %(message)s"
 TIME_FORMAT: Final = "%m/%d/%Y %H:%M:%S"
@@ -39,3 +39,9 @@ def setup(level: int = logging.INFO) -> logging.Logger:
         handler.setFormatter(logging.Formatter(LINE_FORMAT, TIME_FORMAT))
         logger.addHandler(handler)
     return logger
+
+
+def style(line: str, time: str) -> None:
+    """Give the lines of the logger another form; `line` and `time` are those of `logging.Formatter`."""
+    for handler in logging.getLogger("clary").handlers:
+        handler.setFormatter(logging.Formatter(line, time))

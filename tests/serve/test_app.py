@@ -13,6 +13,7 @@ from werkzeug.test import TestResponse
 from clary import logs
 from clary.algorithms.base import Predictions
 from clary.algorithms.kmeans import ALGORITHM, KMeansModel
+from clary.algorithms.manners import Manners
 from clary.errors import UserError
 from clary.recordio.batch import CSR, Array, Batch
 from clary.recordio.framing import read_frames
@@ -228,8 +229,14 @@ def test_our_own_bug(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Traceback" in log
 
 
-def test_libsvm_where_it_is_trained_on() -> None:
-    """Libsvm is taken where training takes it; a row is as wide as the model, though its last values are zero."""
-    algorithm = dataclasses.replace(ALGORITHM, content_types=("libsvm",))
+class LibsvmManners(Manners):
+    """A container that takes libsvm alone."""
+
+    requests = ("libsvm",)
+
+
+def test_libsvm_where_it_is_taken() -> None:
+    """A row of libsvm is as wide as the model, though its last values are zero."""
+    algorithm = dataclasses.replace(ALGORITHM, manners=LibsvmManners())
     response = client_of(algorithm=algorithm).post("/invocations", data="0 1:6\n", content_type="text/libsvm")
     assert response.get_json()["predictions"][0]["closest_cluster"] == 1

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from clary.algorithms.pca import PCAModel
 from clary.errors import ChannelError
 from clary.recordio.batch import CSR
 from clary.train.channels import DataChannel
+from clary.train.environment import Job
 from clary.train.metrics import METRICS_REGEX
 from clary.train.report import JobReport
 from clary.train.stop import Stop
@@ -133,9 +135,9 @@ def metrics(text: str) -> list[dict[str, dict[str, float]]]:
     return [json.loads(found)["Metrics"] for found in re.findall(METRICS_REGEX, text, re.MULTILINE)]
 
 
-def test_measurements(capsys: pytest.CaptureFixture[str]) -> None:
+def test_measurements(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """What an algorithm measures stands in the #metrics line beside the times, once, with its least and most."""
-    report = JobReport(ALGORITHM, "algo-1", Stop())
+    report = JobReport(ALGORITHM, Job(tmp_path), Stop())
     for value in (3, 5):
         report.measured("model.bytes", value)
     report.measured("alone", 0.5)

@@ -18,7 +18,7 @@ from ..job import COMMAND, POINTS, SOON, Tree
 NUMBERS = (0.0, 1.0, 0.1, 1e-17, 6.666666666666667, 8736.585137642067, 1e22, -3.5, float("inf"))
 
 
-@pytest.mark.parametrize("kind", sorted(LINES.keys() - {"progress to the end"}))  # its number is always 100
+@pytest.mark.parametrize("kind", sorted(LINES.keys() - {"progress to the end", "round"}))  # always 100; has 5 digits
 @pytest.mark.parametrize("number", NUMBERS)
 def test_forms_match_their_regex(kind: str, number: float) -> None:
     """What the form writes the regular expression finds, to the last digit."""
@@ -28,6 +28,14 @@ def test_forms_match_their_regex(kind: str, number: float) -> None:
     )
     found = re.fullmatch(LINES[kind].regex.format(**names) + ("" if kind != "progress" else ".*"), line)
     assert found is not None and float(found[1]) == number
+
+
+@pytest.mark.parametrize("tab", ["\t", "#011"])
+def test_round_form_matches_its_regex(tab: str) -> None:
+    """The regular expression finds a metric of a boosting round in the job's own log and in the platform's."""
+    told = [LINES["round"](channel=channel, name="auc", value=value) for channel, value in (("train", 1), ("test", 0.5))]
+    line = ("[12]" + "".join(told)).replace("\t", tab)
+    assert re.findall(LINES["round"].regex.format(channel="test", name="auc"), line) == ["0.50000"]
 
 
 @pytest.mark.parametrize(
