@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from .timing import Row
 
-NAMES = ("recordio", "kmeans", "pca", "randomcutforest", "linearlearner", "factorizationmachines")
+NAMES = ("recordio", "kmeans", "pca", "randomcutforest", "linearlearner", "factorizationmachines", "xgboost")
 HEAD = ("what", "ours", "theirs", "ratio", "bar", "")
 
 

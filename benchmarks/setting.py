@@ -25,6 +25,7 @@ class Memory:
 
     def __init__(self, rows: Array | CSR, labels: Array | None = None) -> None:
         self.name = "train"
+        self.format = "recordio"
         self.features = rows
         self.labels = labels
         self.rows = 0
@@ -36,10 +37,27 @@ class Memory:
             yield Batch(self.features, self.labels)[start : start + size]
 
 
+    def whole(self) -> Batch | None:
+        """All rows at once."""
+        return Batch(self.features, self.labels) if len(self.features) else None
+
+
 class Silence:
     """A report that keeps nothing."""
 
     stopping = False
+
+    def check(self) -> None:
+        """Go on."""
+
+    def round(self, number: int, values: Mapping[tuple[str, str], float]) -> None:
+        """Say nothing."""
+
+    def checkpoints(self, part: str = "") -> None:
+        """There is no place for them."""
+
+    def output(self, name: str, data: bytes) -> None:
+        """Write nothing."""
 
     def info(self, text: str) -> None:
         """Say nothing."""

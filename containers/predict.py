@@ -78,13 +78,13 @@ def predict(
     media = content_type or media_type(kind)
     if label_size and kind == "csv":
         media += f";label_size={label_size}"
-    cut = kind in _CUTS and shingle == 1
     with (
         output(out) as stream,
         open_model(model) as folder,
         open_input(data) as given,
         _server(model, folder) as connection,
     ):
+        cut = shingle == 1 and _is_taken(kind, folder)
         if cut:
             pieces = _cut(given.stream, *_CUTS[kind])
         else:
@@ -111,13 +111,18 @@ def _rows(given: Input, kind: str, media: str, folder: Path, options: Options, s
     """What the model is asked, decoded here: rows that cannot be cut out of the file, and shingles of any."""
     if kind == "json":
         rows = _json(given.stream)
-    elif kind in _CUTS:
-        rows = given.batches(media, options)  # the parameters of a media type count too
     elif kind == "libsvm":
         rows = given.batches(kind, replace(options, features=_width(folder, shingle)))
+    elif kind in _CUTS:
+        rows = given.batches(media, options)  # the parameters of a media type count too
     else:
         rows = given.batches(kind, options)
     return rows if shingle == 1 else shingle_batches(rows, shingle)
+
+
+def _is_taken(kind: str, folder: Path) -> bool:
+    """Whether the server reads this format itself, and the file can be cut into requests."""
+    return kind in _ALWAYS_TAKEN or (kind in _CUTS and kind in open_artifact(folder)[0].manners.requests)
 
 
 def _width(folder: Path, shingle: int) -> int:
@@ -165,9 +170,14 @@ def _records(body: bytes) -> Mapping[str, int]:
 _CUTS: Final[Mapping[str, tuple[Callable[[bytes], int], Callable[[bytes], Mapping[str, int]]]]] = {
     "csv": (_line_border, _lines),
     "jsonlines": (_line_border, _lines),
+    "libsvm": (_line_border, _lines),
     "recordio": (_record_border, _records),
 }
 """Where the last whole row of a piece ends, and what is counted in a piece."""
+
+
+_ALWAYS_TAKEN: Final = ("csv", "recordio")
+"""Formats that every algorithm's server reads."""
 
 
 def _cut(

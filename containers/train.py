@@ -123,7 +123,7 @@ class _Job:
         elif child.signal is None:
             raise AlgorithmError(f"{self.algorithm.name} ended as if all were well, but left no model")
         else:
-            print("clary: the training was told to end before it had seen a row: there is no model", file=sys.stderr)
+            print("clary: the training was told to end and left no model", file=sys.stderr)
             return 128 + child.signal
         return 128 + signal.SIGINT if child.signal == signal.SIGINT else child.code
 

@@ -61,22 +61,36 @@ def _algorithm_page(shown: Algorithm) -> str:
                 notes,
                 "## Hyperparameters\n",
                 _table(("name", "what", "allowed", "default", "tunable"), parameters),
-                "Names that begin with `_`, and those that SageMaker's clients send on their own "
-                f"({', '.join(f'`{name}`' for name in sorted(shown.params.hidden))}), are accepted and not used. "
-                "Any other name is an error.\n",
+                f"{_unused(shown)}, are accepted and not used. Any other name is an error.\n",
                 "## Channels\n",
                 _table(("channel", ""), channels),
                 f"Content types: {', '.join(f'`{types[name]}`' for name in shown.content_types)}; "
-                "the first is taken where a channel has none. File, FastFile and Pipe mode.\n",
+                f"the first is taken where a channel has none. {_modes(shown)}\n",
                 "## Metrics\n",
                 _table(("name", "what", "aim", "regular expression"), metrics),
                 "## Responses\n",
                 f"`Accept`: {', '.join(f'`{types[name]}`' for name in shown.accepts)}; the first is the default.\n",
-                f"## Artifact\n\n`model.tar.gz` holds one file, `{shown.artifact}`.",
+                f"## Artifact\n\n`model.tar.gz` holds one file, `{shown.artifact}`" + (
+                    ", or one for each model of an ensemble." if shown.combine else "."
+                ),
             ]
         )
         + "\n"
     )
+
+
+def _unused(shown: Algorithm) -> str:
+    hidden = ", ".join(f"`{name}`" for name in sorted(shown.params.hidden))
+    return "Other names that begin with `_`" + (
+        f", and those that SageMaker's clients send on their own ({hidden})" if hidden else " or `sagemaker_`"
+    )
+
+
+def _modes(shown: Algorithm) -> str:
+    """How the channels' data comes."""
+    types = {row.name: row.media_types[0] for row in FORMATS}
+    kept = [types[name] for name in shown.content_types if shown.manners.objection(name, {}, piped=True)]
+    return "File, FastFile and Pipe mode" + (f"; {', '.join(f'`{name}`' for name in kept)} not by Pipe." if kept else ".")
 
 
 def _settings_page() -> str:

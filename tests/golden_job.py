@@ -7,10 +7,14 @@ An algorithm's folder ``golden/<name>`` has one ``golden.json``::
                       multiple of 1/8, so text and bytes hold the same
     also              further jobs, of other hyperparameters, channels or classes, that `metrics` needs
     answer            name of the list in a JSON response, and the columns in it
-    wide              hyperparameters of a job whose data is larger than the memory it may use
+    wide              hyperparameters of a job whose data is larger than the memory it may use; null where the
+                      algorithm keeps all its data
     passes            over the training channel that it makes, if more than one
     refused           values that are not allowed, by hyperparameter
     metrics           what the small job has to print, by metric definition
+    unprinted         metrics that no job here can print, by name, and why
+
+Where a value may be missing, the zeros of the data are: NaN in dense rows, and what sparse rows do not hold.
 """
 
 from __future__ import annotations
@@ -57,7 +61,15 @@ class Golden:
         middles = rng.integers(-12, 12, (shape["groups"], shape["columns"]))
         rows = middles[np.arange(shape["rows"]) % shape["groups"]] + rng.normal(size=(shape["rows"], shape["columns"]))
         rows[rng.random(rows.shape) < 0.2] = 0
-        return (np.round(rows * 8) / 8).astype(np.float32)
+        rows = (np.round(rows * 8) / 8).astype(np.float32)
+        if self.algorithm.missing:
+            rows[rows == 0] = np.nan
+        return rows
+
+    @property
+    def sparse(self) -> CSR:
+        """The same rows, of which only the values are kept that are not zero."""
+        return sparse(self.rows)
 
     def labels(self, channel: str, count: int) -> Array | None:
         """Labels 0, 1, … of that many rows, where the algorithm wants some in this channel."""
@@ -69,7 +81,7 @@ class Golden:
         labels = self.labels(channel, len(self.rows))
         if form == "csv":
             return csv(self.rows if labels is None else np.column_stack([labels, self.rows]))
-        return recordio(CSR.from_dense(self.rows) if form == "sparse" else self.rows, labels)
+        return recordio(self.sparse if form == "sparse" else self.rows, labels)
 
     def tree(self, root: Path, form: str = "recordio", mode: str = "File") -> Tree:
         """A tree of the small job."""
@@ -77,7 +89,7 @@ class Golden:
         tree.config("hyperparameters.json", self.hyperparameters)
         entries = {}
         for channel in self.channels:
-            entries[channel] = {"TrainingInputMode": mode}
+            entries[channel] = {"TrainingInputMode": mode, "ContentType": "application/x-recordio-protobuf"}
             if form == "csv":
                 entries[channel]["ContentType"] = f"text/csv;label_size={int(channel in self.algorithm.labelled)}"
             if mode == "File":
@@ -99,3 +111,8 @@ class Golden:
         labels = {name: self.labels(name, len(features)) for name in self.algorithm.channels}
         channels = {name: Rows(name, features, labels[name]) for name in self.algorithm.channels}
         return self.algorithm.fit(self.algorithm.params.parse(self.hyperparameters), channels, Notes())
+
+
+def sparse(rows: Array) -> CSR:
+    """Rows without their zeros and without what is missing."""
+    return CSR.from_dense(np.nan_to_num(rows))

@@ -110,6 +110,7 @@ def parser() -> argparse.ArgumentParser:
         _add_serve,
         _add_predict,
         _add_inspect,
+        _add_convert_model,
         _add_algorithms,
         _add_convert,
         _add_head,
@@ -122,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
 def _command(commands: Any, name: str, module: str, text: str, more: str = "") -> argparse.ArgumentParser:
     """A command that calls the function of its name in a module of `clary.containers`, with the flags by keyword."""
     command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text} {more}".strip())
-    command.set_defaults(run=(module, name))
+    command.set_defaults(run=(module, name.replace("-", "_")))
     return command
 
 
@@ -185,6 +186,13 @@ def _add_inspect(commands: Any) -> None:
     add = _command(commands, "inspect", "inspect", "Show what is in a model.").add_argument
     add("model", type=Path, metavar="MODEL", help="model.tar.gz or a model directory")
     add("--json", action="store_true", dest="as_json", help="as JSON, also on a terminal")
+
+
+def _add_convert_model(commands: Any) -> None:
+    text = "Write a model again in the current format, whichever version wrote it."
+    add = _command(commands, "convert-model", "convert_model", text).add_argument
+    add("source", type=Path, metavar="OLD", help="model.tar.gz or a model directory")
+    add("out", type=Path, metavar="NEW", help="model.tar.gz to write")
 
 
 def _add_algorithms(commands: Any) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from clary.algorithms.base import Channel, Model
+from clary.algorithms.base import Channel, Checkpoints, Model
 from clary.algorithms.kmeans import ALGORITHM, KMeansModel, KMeansParams
 from clary.recordio.batch import CSR, Array, Batch
 
@@ -19,6 +19,7 @@ class Rows:
 
     def __init__(self, name: str, features: Array | CSR, labels: Array | None = None) -> None:
         self.name = name
+        self.format = "recordio"
         self.features = features
         self.labels = labels
         self.rows = 0
@@ -31,6 +32,10 @@ class Rows:
             self.rows += len(batch)
             self.batches_read += 1
             yield batch
+
+    def whole(self) -> Batch | None:
+        """All rows at once."""
+        return next(self.batches(max(1, len(self.features))), None)
 
 
 @dataclass
@@ -47,6 +52,25 @@ class Notes:
     criteria: dict[int, tuple[str, float]] = field(default_factory=dict)
     ends: bool = False
     kept: Callable[[], Model] | None = None
+
+    rounds: list[tuple[int, Mapping[tuple[str, str], float]]] = field(default_factory=list)
+    outputs: dict[str, bytes] = field(default_factory=dict)
+    folder: Checkpoints | None = None
+
+    def check(self) -> None:
+        """Go on."""
+
+    def round(self, number: int, values: Mapping[tuple[str, str], float]) -> None:
+        """Keep the metrics of a round."""
+        self.rounds.append((number, values))
+
+    def checkpoints(self, part: str = "") -> Checkpoints | None:  # noqa: ARG002
+        """Where to write."""
+        return self.folder
+
+    def output(self, name: str, data: bytes) -> None:
+        """Keep a file."""
+        self.outputs[name] = data
 
     def info(self, text: str) -> None:
         """Keep a line."""

@@ -26,7 +26,7 @@ def test_small_job(golden: Golden, start: Callable[..., Container], tree: Tree) 
     golden.tree(tree.root)
     job = start(tree.mount, words=("train",), algorithm=mine)
     assert job.wait() == 0, job.log
-    assert "#metrics" in job.log
+    assert ("#metrics" in job.log) == golden.algorithm.manners.measures
     endpoint = start(f"--volume={tree.root}/model:/opt/ml/model:ro", words=("serve",), algorithm=mine)
     endpoint.await_ping()
     status, answer = endpoint.ask("POST", "/invocations", csv(golden.rows).decode(), "text/csv")

@@ -13,18 +13,19 @@ from clary.recordio.batch import CSR, Array
 from clary.recordio.framing import read_frames, write_frame
 from clary.recordio.record_pb2 import Record
 
-from ..golden_job import Golden
+from ..golden_job import Golden, sparse
 from ..job import csv, recordio
 from .conftest import Server, Start
 
 pytestmark = pytest.mark.parametrize("golden", ALGORITHMS, indirect=True)
 
-BAD = b"unable to evaluate payload provided: "
 TYPES = {
     "json": "application/json",
     "jsonlines": "application/jsonlines",
     "csv": "text/csv",
     "recordio": "application/x-recordio-protobuf",
+    "libsvm": "text/libsvm",
+    "parquet": "application/x-parquet",
 }
 
 
@@ -60,6 +61,23 @@ def in_lines(form: str) -> Callable[[Array], bytes]:
     return lambda rows: "".join(json.dumps(instance) + "\n" for instance in instances(rows, form)).encode()
 
 
+def libsvm(rows: Array) -> bytes:
+    """Rows as libsvm, counted from zero, without labels."""
+    lines = (" ".join(f"{column}:{row[column]:.9g}" for column in np.flatnonzero(row)) for row in np.nan_to_num(rows))
+    return "".join(line + "\n" for line in lines).encode()
+
+
+def parquet(rows: Array) -> bytes:
+    """Rows as Parquet."""
+    import pyarrow
+    import pyarrow.parquet
+
+    stream = io.BytesIO()
+    table = pyarrow.table({f"c{i}": column for i, column in enumerate(rows.T)})
+    pyarrow.parquet.write_table(table, stream)
+    return stream.getvalue()
+
+
 FORMS: dict[str, tuple[str, Callable[[Array], bytes]]] = {
     "csv": ("csv", csv),
     "json": ("json", in_json("short")),
@@ -69,9 +87,16 @@ FORMS: dict[str, tuple[str, Callable[[Array], bytes]]] = {
     "jsonlines, long": ("jsonlines", in_lines("long")),
     "jsonlines, sparse": ("jsonlines", in_lines("sparse")),
     "recordio": ("recordio", recordio),
-    "recordio, sparse": ("recordio", lambda rows: recordio(CSR.from_dense(rows))),
+    "recordio, sparse": ("recordio", lambda rows: recordio(sparse(rows))),
+    "libsvm": ("libsvm", libsvm),
+    "parquet": ("parquet", parquet),
 }
 """Each way to ask for rows: name of the format, and what writes it."""
+
+
+def forms(golden: Golden) -> list[str]:
+    """The ways in which the algorithm can be asked."""
+    return [form for form, (kind, _) in FORMS.items() if kind in golden.algorithm.manners.requests]
 
 
 def ask(server: Server, form: str, rows: Array, **headers: str) -> tuple[int, str, bytes]:
@@ -103,7 +128,12 @@ def answers(body: bytes, accept: str, key: str, names: list[str]) -> list[list[f
 @pytest.mark.parametrize("form", FORMS)
 def test_answers(golden: Golden, artifact: bytes, server: Server, form: str) -> None:
     """Rows asked for in any format are answered in any other, in order, with what the model gives for them."""
-    asked = CSR.from_dense(golden.rows) if form.endswith("sparse") else golden.rows
+    if FORMS[form][0] not in golden.algorithm.manners.requests:
+        status, _, told = ask(server, form, golden.rows)
+        words = golden.algorithm.manners.unsupported_request(TYPES[FORMS[form][0]], [])
+        assert (status, told.decode()[: len(words) - 1]) == (415, words[:-1])
+        return
+    asked = golden.sparse if form.endswith("sparse") else golden.rows
     columns = golden.algorithm.load(artifact).predict(asked).columns
     [(key, names)] = golden.description["answer"].items()
     expected = np.column_stack([columns[name] for name in names]).astype(np.float64)
@@ -115,60 +145,67 @@ def test_answers(golden: Golden, artifact: bytes, server: Server, form: str) -> 
 
 
 def test_default_answer(golden: Golden, server: Server) -> None:
-    """Who does not say what to answer in, or takes anything, gets JSON."""
+    """Who does not say what to answer in, or takes anything, gets the first of the algorithm's formats."""
     given = [ask(server, "csv", golden.rows[:3], **headers) for headers in ({}, {"Accept": "*/*"}, {"Accept": ""})]
-    assert given[0][:2] == (200, "application/json")
+    assert given[0][:2] == (200, TYPES[golden.algorithm.accepts[0]])
     assert given[1:] == given[:1] * 2
 
 
 def test_one_row_is_a_list(golden: Golden, server: Server) -> None:
     """The answer to one row is a list of one."""
     [key] = golden.description["answer"]
-    for form in FORMS:
-        assert len(json.loads(ask(server, form, golden.rows[:1])[2])[key]) == 1
+    for form in forms(golden):
+        assert len(json.loads(ask(server, form, golden.rows[:1], Accept=TYPES["json"])[2])[key]) == 1
 
 
 @pytest.mark.parametrize("accept", ["image/png", "text/html, application/xml", "text/libsvm"])
 def test_other_accepts(golden: Golden, server: Server, accept: str) -> None:
     """Who takes nothing that there is gets 406 in AWS's words."""
     status, _, body = ask(server, "csv", golden.rows[:1], Accept=accept)
-    assert (status, body.partition(b". ")[0]) == (406, f"Accept type '{accept}' is not supported".encode())
+    words = golden.algorithm.manners.unsupported_accept(accept, []).partition(". ")[0]
+    assert (status, body.decode().partition(". ")[0]) == (406, words)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_wrong_width(golden: Golden, server: Server, form: str) -> None:
-    """Rows with a column more or less than the model's are refused with 400 in AWS's words, in every format."""
-    width = golden.rows.shape[1]
-    for rows, told in (
-        (golden.rows[:, :-1], f"{width - 1} instead of {width}"),
-        (np.ones((2, width + 1)), "; send no"),
-    ):
-        status, _, body = ask(server, form, rows.astype(np.float32))
-        assert status == 400
-        assert body.startswith(BAD + b"wrong number of features: ") and told.encode() in body
+def test_wrong_width(golden: Golden, server: Server) -> None:
+    """Rows with too many columns or too few are refused with 400 in AWS's words, in every format."""
+    manners, width = golden.algorithm.manners, golden.rows.shape[1]
+    for form in forms(golden):
+        fewer = golden.rows[:, : width - 1 - manners.spare_columns]
+        for rows in (fewer, np.ones((2, width + 1))):
+            if golden.algorithm.missing and len(rows[0]) < width and (form.endswith("sparse") or form == "libsvm"):
+                continue  # what a sparse row does not hold is missing
+            status, _, body = ask(server, form, rows.astype(np.float32))
+            words = manners.unpredictable(manners.wrong_width(FORMS[form][0], len(rows[0]), width))
+            assert (status, body.decode()) == (400, words)
 
 
 @pytest.mark.parametrize(("value", "told"), [(np.nan, "missing (NaN)"), (-np.inf, "infinite")])
 @pytest.mark.parametrize("form", ["csv", "recordio", "recordio, sparse"])
 def test_odd_numbers(golden: Golden, server: Server, form: str, value: float, told: str) -> None:
-    """A number that is none is refused with 400 and the number of its row."""
+    """A number that is none is refused with 400 and the number of its row, unless it may be missing."""
     rows = golden.rows[:4].copy()
     rows[2, 1] = value
-    status, _, body = ask(server, form, rows)
-    assert (status, body) == (400, BAD + f"found {told} values in row 3".encode())
+    body = recordio(CSR.from_dense(rows)) if form.endswith("sparse") else FORMS[form][1](rows)
+    status, _, answer = server.exchange("/invocations", body, Content_Type=TYPES[FORMS[form][0]])
+    if golden.algorithm.missing and np.isnan(value):
+        assert status == 200
+        return
+    words = golden.algorithm.manners.unpredictable(f"found {told} values in row 3")
+    assert (status, answer.decode()) == (400, words)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_broken_bodies(golden: Golden, server: Server, form: str) -> None:
-    """A body that is cut, or none of its format, is refused with 400, and the server goes on."""
-    kind, write = FORMS[form]
-    whole = write(golden.rows[:1])
-    cut = whole[: whole.rindex(b",")] if kind == "csv" else whole[:-4]  # half a number may be one too
-    for body in (cut, b"\x00" * 16):
-        status, _, told = server.exchange("/invocations", body, Content_Type=TYPES[kind])
-        assert status == 400
-        assert told.startswith(BAD)
-    assert ask(server, form, golden.rows[:1])[0] == 200
+def test_broken_bodies(golden: Golden, server: Server) -> None:
+    """A body that is cut, or none of its format, is refused in AWS's words, and the server goes on."""
+    for form in forms(golden):
+        kind, write = FORMS[form]
+        whole = write(golden.rows[:1])
+        cut = whole[:-1] + b",1e\n" if kind == "csv" else whole + b" 1:" if kind == "libsvm" else whole[:-4]
+        wanted, words = golden.algorithm.manners.undecodable(kind, "")
+        for body in (cut, b"\x00" * 16):
+            status, _, told = server.exchange("/invocations", body, Content_Type=TYPES[kind])
+            assert status == wanted
+            assert told.decode().startswith(words.rstrip())
+        assert ask(server, form, golden.rows[:1])[0] == 200
 
 
 def test_ids(golden: Golden, server: Server, tmp_path: Path) -> None:

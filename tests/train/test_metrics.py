@@ -33,7 +33,8 @@ def test_forms_match_their_regex(kind: str, number: float) -> None:
 @pytest.mark.parametrize("tab", ["\t", "#011"])
 def test_round_form_matches_its_regex(tab: str) -> None:
     """The regular expression finds a metric of a boosting round in the job's own log and in the platform's."""
-    told = [LINES["round"](channel=channel, name="auc", value=value) for channel, value in (("train", 1), ("test", 0.5))]
+    values = {"train": 1, "test": 0.5}
+    told = [LINES["round"](channel=channel, name="auc", value=value) for channel, value in values.items()]
     line = ("[12]" + "".join(told)).replace("\t", tab)
     assert re.findall(LINES["round"].regex.format(channel="test", name="auc"), line) == ["0.50000"]
 

@@ -1,0 +1,154 @@
+"""XGBoost: gradient boosted trees.
+
+The library does the mathematics; this is how a training job of Amazon's open container uses it.
+
+References
+----------
+- T. Chen, C. Guestrin: XGBoost: A Scalable Tree Boosting System, KDD 2016, https://arxiv.org/abs/1603.02754
+- https://docs.aws.amazon.com/sagemaker/latest/dg/xgboost.html
+- https://github.com/aws/sagemaker-xgboost-container
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from ..errors import ChannelError
+from ..recordio.batch import CSR, Batch, concatenate
+from .base import Algorithm, Channel, Model, Report
+from .booster import Booster, BoosterError, Matrix, library_version
+from .booster_formats import Origin, is_booster, open_booster
+from .xgboost_manners import XGBoostManners
+from .xgboost_metrics import METRICS
+from .xgboost_model import XGBoostEnsemble, XGBoostModel, select
+from .xgboost_params import XGBoostParams
+from .xgboost_training import Data, boost, cross_validate, translated
+
+__all__ = ["ALGORITHM"]
+
+_ARTIFACT: Final = "xgboost-model"
+
+_UNLABELLED: Final = (
+    "Got input data without labels. Please check the input data set. If training job is running on multiple "
+    "instances, please switch to using single instance if number of records in the data set is less than number of "
+    "workers (16 * number of instance) in the cluster."
+)
+
+
+def fit(params: XGBoostParams, channels: Mapping[str, Channel], report: Report) -> Model:
+    """Train a model, or with ``_kfold`` one for each part left out."""
+    batches = {name: _read(channel, params) for name, channel in channels.items()}
+    report.info("Single node training.")
+    for note in params.notes():
+        report.warning(note)
+    width = max(batch.width for batch in batches.values())
+    report.info(f"Train matrix has {len(batches['train'])} rows and {width} columns")
+    if "validation" in batches:
+        report.info(f"Validation matrix has {len(batches['validation'])} rows")
+    try:
+        if params.kfold is not None:
+            everything = concatenate([_widened(batch, width) for batch in batches.values()])
+            del batches
+            return XGBoostEnsemble([_model(each) for each in cross_validate(params, _data(everything), report)])
+        data = {name: _data(_widened(batches.pop(name), width)) for name in list(batches)}
+        return _model(boost(params, data, report, _keeper(params, report))[0])
+    except BoosterError as error:
+        raise translated(error) from error
+
+
+def _read(channel: Channel, params: XGBoostParams) -> Batch:
+    """All rows of a channel, with their labels, and their weights where the second column of CSV has them."""
+    batch = channel.whole()
+    if batch is None:
+        purpose = {"train": "training"}.get(channel.name, channel.name)
+        raise ChannelError(f"No data in {purpose} channel path: the files of the channel '{channel.name}' have no rows")
+    if params.csv_weights and channel.format == "csv":
+        rows = batch.dense()
+        if rows.shape[1] < 2:
+            raise ChannelError(f"csv_weights=1: the channel '{channel.name}' has no features behind label and weight")
+        batch = dataclasses.replace(batch, features=np.ascontiguousarray(rows[:, 1:]), weights=rows[:, 0].copy())
+    labels = batch.labels
+    if labels is None or np.isnan(labels).any():
+        raise ChannelError(f"{_UNLABELLED} In the channel '{channel.name}' {_which(batch)} without a label")
+    if labels.ndim > 1:
+        raise ChannelError(f"the rows of the channel '{channel.name}' have {labels.shape[1]} labels each: one is used")
+    return batch
+
+
+def _which(batch: Batch) -> str:
+    if batch.labels is None:
+        return "all rows are"
+    return f"row {int(np.argwhere(np.isnan(batch.labels))[0, 0])}, counted from 0, is"
+
+
+def _widened(batch: Batch, width: int) -> Batch:
+    """The same rows with as many columns as the widest channel has; only sparse rows differ in that."""
+    if isinstance(batch.features, CSR):
+        rows = dataclasses.replace(batch.features, shape=(len(batch), width))
+        return dataclasses.replace(batch, features=rows)
+    if batch.width < width:
+        missing = np.full((len(batch), width - batch.width), np.nan, np.float32)
+        return dataclasses.replace(batch, features=np.column_stack([batch.features, missing]))
+    return batch
+
+
+def _data(batch: Batch) -> Data:
+    assert batch.labels is not None  # noqa: S101  # as `_read` has seen
+    return Data(Matrix(batch.features, batch.labels, batch.weights, batch.queries), batch.labels)
+
+
+def _keeper(params: XGBoostParams, report: Report):
+    """What keeps the model so far for the case that the job is told to end, if the user wants that."""
+    if not params.save_model_on_termination:
+        return None
+    return lambda booster: report.keep(lambda: _model(booster))
+
+
+def _model(booster: Booster) -> XGBoostModel:
+    return XGBoostModel(booster, Origin("UBJSON", library_version()))
+
+
+def load(data: bytes) -> XGBoostModel:
+    """The model in a file of any version of XGBoost; each request is answered by one thread, as Amazon has it."""
+    booster, origin = open_booster(data)
+    booster.set({"nthread": "1"})
+    return XGBoostModel(booster, origin)
+
+
+def _candidates(folder: Path) -> Sequence[Path]:
+    """The files of a model directory that are boosters, by their names or by how they begin; in order of number."""
+    paths = [path for path in folder.glob("*") if path.is_file() and not path.name.startswith(".")]
+    found = [path for path in paths if path.name.startswith(_ARTIFACT) or _looks_like_one(path)]
+    return sorted(found, key=lambda path: (len(path.name), path.name))
+
+
+def _looks_like_one(path: Path) -> bool:
+    with path.open("rb") as file:
+        return is_booster(file.read(4096))
+
+
+ALGORITHM: Final = Algorithm(
+    name="xgboost",
+    title="XGBoost",
+    log_name="XGBoost",
+    params=XGBoostParams,
+    fit=fit,
+    load=load,
+    channels=("train", "validation"),
+    content_types=("libsvm", "csv", "parquet", "recordio"),
+    accepts=("csv", "json", "jsonlines", "recordio"),
+    metrics=METRICS,
+    labelled=("train", "validation"),
+    missing=True,
+    ignored=("code",),
+    artifact=_ARTIFACT,
+    candidates=_candidates,
+    combine=XGBoostEnsemble,
+    select=select,
+    manners=XGBoostManners(),
+)
