@@ -10,7 +10,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin, get_type_hints
 
@@ -24,7 +24,15 @@ else:  # both are for type checkers only, and Python 3.10 has neither
         return lambda cls: cls
 
 
-__all__ = ["HyperParameters", "Spec", "default_text", "hp"]
+__all__ = ["Form", "HyperParameters", "Spec", "default_text", "hp", "short"]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How values of a type are written: what they are called, and what makes one of a text, or a ValueError."""
+
+    noun: str
+    read: Callable[[str], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,36 +43,48 @@ class Spec:
     ----------
     name
         As the user types it.
+    attribute
+        As Python spells it.
     kind
-        One of bool, int, float, str, list.
+        Its type, without None: one of the class's `HyperParameters.forms`.
+    form
+        How it is written.
     auto
         Whether the word ``auto`` is allowed (it becomes None).
     default
         The parsed default; `MISSING` where the user has to give a value.
     ge, gt, le, lt
-        Limits, inclusive and exclusive; for numbers only.
+        Limits, inclusive and exclusive, of a number or of each in a list.
     choices
-        The only words allowed, in a string or in each item of a list.
+        The only words or numbers allowed, as the value or as each item of a list.
     tunable
         Whether a tuning job may vary it.
     doc
         One sentence for the documentation.
     words
         Words that a number may also be.
+    unset
+        What holds where the value is not given, in words, if that is for a library to say and not for us.
+    aliases
+        Other names for it.
     """
 
     name: str
-    kind: type
+    attribute: str
+    kind: Any
+    form: Form
     auto: bool
     default: Any
     ge: float | None
     gt: float | None
     le: float | None
     lt: float | None
-    choices: tuple[str, ...]
+    choices: tuple[str | int, ...]
     tunable: bool
     doc: str
     words: tuple[str, ...] = ()
+    unset: str | None = None
+    aliases: tuple[str, ...] = ()
 
     @property
     def required(self) -> bool:
@@ -74,12 +94,9 @@ class Spec:
     @property
     def allowed(self) -> str:
         """What is allowed, in words: ``an integer of at least 1``."""
-        nouns = {bool: "true or false", int: "an integer", float: "a number", str: "a word", list: "a JSON list"}
-        text = nouns[self.kind]
-        if self.kind is str and self.choices:
-            text = "one of " + ", ".join(self.choices)
-        elif self.kind is list:
-            text = "a JSON list of " + ", ".join(self.choices)
+        text = self.form.noun
+        if self.choices:
+            text = f"{'one' if self.kind is str else text} of {', '.join(map(str, self.choices))}"
         limits = [
             f"{word} {_plain(limit)}"
             for word, limit in (("of at least", self.ge), ("above", self.gt), ("at most", self.le), ("below", self.lt))
@@ -88,49 +105,57 @@ class Spec:
         text = " ".join([text, " and ".join(limits)]) if limits else text
         return ", or ".join([text, *self.words, *(["auto"] if self.auto else [])])
 
-    def parse(self, text: str) -> Any:
-        r"""Turn one of SageMaker's strings into a value.
+    @property
+    def interval(self) -> str:
+        """The limits as mathematics writes them: ``(0, 1]``."""
+        low = f"[{self.ge}" if self.ge is not None else "(-inf" if self.gt is None else f"({self.gt}"
+        high = f"{self.le}]" if self.le is not None else "+inf)" if self.lt is None else f"{self.lt})"
+        return f"{low}, {high}"
+
+    def read(self, text: str) -> Any:
+        r"""Turn one of SageMaker's strings into a value, which need not be within the limits.
 
         Three dialects arrive: ``str()`` of Python (``True``), JSON (``true``, ``[1, 2]``) and JSON inside JSON
         (``"\"auto\""``).
 
         Raises
         ------
-        HyperParameterError
-            When the text is no value of this hyperparameter.
+        ValueError
+            When the text is no value of this kind.
         """
         plain = _unquote(text)
         if self.auto and plain.lower() in {"auto", "none", "null"}:
             return None
-        if plain in self.words:
-            return plain
-        try:
-            value = _PARSERS[self.kind](plain)
-        except (ValueError, RecursionError) as error:
-            raise self._refusal(text) from error
-        self._check(value, text)
-        return value
+        return plain if plain in self.words else self.form.read(plain)
 
-    def _check(self, value: Any, text: str) -> None:
-        outside = self.kind in (int, float) and (
-            (self.ge is not None and value < self.ge)
-            or (self.gt is not None and value <= self.gt)
-            or (self.le is not None and value > self.le)
-            or (self.lt is not None and value >= self.lt)
-        )
-        words = value if isinstance(value, list) else [value]
-        unknown = bool(self.choices) and any(word not in self.choices for word in words)
-        if outside or unknown or (self.kind is list and not words):
-            raise self._refusal(text)
+    def admits(self, value: Any) -> bool:
+        """Whether a value is within the limits and among the choices, with everything that is in it."""
+        if value is None or value in self.words:
+            return True
+        parts = [*_parts(value)]
+        return all(map(self._admits, parts)) and (bool(parts) or self.kind != list[str])
 
-    def _refusal(self, text: str) -> HyperParameterError:
-        return HyperParameterError(
-            f"{_short(text)} is not valid under any of the given schemas: "
-            f"hyperparameter {self.name!r} must be {self.allowed}"
+    def _admits(self, part: Any) -> bool:
+        if self.choices:
+            return part in self.choices
+        return not (
+            (self.ge is not None and part < self.ge)
+            or (self.gt is not None and part <= self.gt)
+            or (self.le is not None and part > self.le)
+            or (self.lt is not None and part >= self.lt)
         )
 
 
-def _short(text: str) -> str:
+def _parts(value: Any) -> Iterator[Any]:
+    """A value, or all that is in it."""
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _parts(item)
+    else:
+        yield value
+
+
+def short(text: str) -> str:
     """A text in quotes, without its middle where it is long: a failure file has room for 1,024 characters."""
     return repr(text if len(text) <= 100 else f"{text[:50]}…{text[-40:]}")
 
@@ -187,15 +212,6 @@ def _parse_list(text: str) -> list[str]:
     return list(dict.fromkeys(items))
 
 
-_PARSERS: dict[type, Callable[[str], Any]] = {
-    bool: _parse_bool,
-    int: _parse_int,
-    float: _parse_float,
-    str: str,
-    list: _parse_list,
-}
-
-
 def hp(
     *,
     default: Any = MISSING,
@@ -203,13 +219,19 @@ def hp(
     gt: float | None = None,
     le: float | None = None,
     lt: float | None = None,
-    choices: tuple[str, ...] = (),
+    choices: tuple[str | int, ...] = (),
     tunable: bool = False,
     doc: str,
     words: tuple[str, ...] = (),
     name: str | None = None,
+    unset: str | None = None,
+    aliases: tuple[str, ...] = (),
 ) -> Any:
-    """Declare a hyperparameter of a `HyperParameters` class; `name` where Python can't spell the real one."""
+    """Declare a hyperparameter of a `HyperParameters` class.
+
+    `name` is given where Python can't spell the real one, `unset` where a library has the default: the value is None,
+    or empty, where it is not given, and the words for None are no values.
+    """
     rules = {
         "ge": ge,
         "gt": gt,
@@ -217,9 +239,11 @@ def hp(
         "lt": lt,
         "choices": choices,
         "tunable": tunable,
-        "doc": doc,
+        "doc": f"{doc[:-1]}; also {', '.join(aliases)}." if aliases else doc,
         "words": words,
         "name": name,
+        "unset": unset,
+        "aliases": aliases,
     }
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata={"hp": rules})
@@ -231,7 +255,8 @@ class HyperParameters:
     """Base of an algorithm's hyperparameters.
 
     A subclass annotates each with its type (``int``, ``float``, ``bool``, ``str``, ``list[str]``, or one of them
-    ``| None`` where ``auto`` is allowed) and declares its rules with `hp`.
+    ``| None`` where ``auto`` is allowed) and declares its rules with `hp`. An algorithm whose container at AWS has
+    other types, or says otherwise what is wrong, overrides `forms` and the texts.
 
     Examples
     --------
@@ -249,6 +274,15 @@ class HyperParameters:
     hidden: ClassVar[frozenset[str]] = frozenset()
     """Names that SageMaker's clients send on their own; accepted and not used."""
 
+    forms: ClassVar[Mapping[Any, Form]] = {
+        bool: Form("true or false", _parse_bool),
+        int: Form("an integer", _parse_int),
+        float: Form("a number", _parse_float),
+        str: Form("a word", str),
+        list[str]: Form("a JSON list", _parse_list),
+    }
+    """How values of each type are written."""
+
     def __init_subclass__(cls) -> None:
         dataclass(frozen=True, kw_only=True)(cls)
 
@@ -258,13 +292,12 @@ class HyperParameters:
         hints = get_type_hints(cls)
         found = []
         for item in fields(cls):  # type: ignore[arg-type]  # every subclass is a dataclass
-            kind, auto = _kind_of(hints[item.name])
+            kind, optional = _kind_of(hints[item.name])
             rules = dict(item.metadata["hp"])
             rules["name"] = rules["name"] or item.name
-            default = item.default
-            if item.default_factory is not MISSING:
-                default = item.default_factory()
-            found.append(Spec(kind=kind, auto=auto, default=default, **rules))
+            rules["auto"] = optional and rules["unset"] is None
+            default = item.default if item.default_factory is MISSING else item.default_factory()
+            found.append(Spec(attribute=item.name, kind=kind, form=cls.forms[kind], default=default, **rules))
         return tuple(found)
 
     @classmethod
@@ -279,15 +312,51 @@ class HyperParameters:
             For an unknown name, a missing one, or a value that is not allowed.
         """
         specs = {spec.name: spec for spec in cls.specs()}
+        names = {alias: spec.name for spec in specs.values() for alias in spec.aliases}
+        given = {names.get(name, name): text for name, text in given.items()}
         for name in given:
             if name not in specs and not name.startswith(("_", "sagemaker_")) and name not in cls.hidden:
-                raise HyperParameterError(_unknown(name, specs))
+                raise HyperParameterError(cls._unknown(name, _remedy(name, (*specs, *names))))
         missing = [spec for spec in specs.values() if spec.required and spec.name not in given]
         if missing:
             remedy = " and ".join(f"{spec.name!r} to {spec.allowed}" for spec in missing)
             raise HyperParameterError(f"{missing[0].name!r} is a required property: set {remedy}")
-        attributes = {spec.name: item.name for spec, item in zip(cls.specs(), fields(cls), strict=True)}  # type: ignore[arg-type]
-        return cls(**{attributes[name]: spec.parse(given[name]) for name, spec in specs.items() if name in given})
+        found = [spec for spec in specs.values() if spec.name in given]
+        values = {spec.attribute: cls._read(spec, given[spec.name]) for spec in found}
+        for spec in found:
+            cls._check(spec, values[spec.attribute], given[spec.name])
+        return cls(**values)
+
+    @classmethod
+    def _read(cls, spec: Spec, text: str) -> Any:
+        try:
+            return spec.read(text)
+        except (ValueError, RecursionError) as error:
+            raise HyperParameterError(cls._unreadable(spec, text)) from error
+
+    @classmethod
+    def _check(cls, spec: Spec, value: Any, text: str) -> None:
+        """Refuse a value that is not allowed."""
+        if not spec.admits(value):
+            raise HyperParameterError(cls._outside(spec, value, text))
+
+    @classmethod
+    def _unknown(cls, name: str, remedy: str) -> str:
+        """What is said of a name that is none of ours."""
+        return f"Additional properties are not allowed ({short(name)} was unexpected): {remedy}"
+
+    @classmethod
+    def _unreadable(cls, spec: Spec, text: str) -> str:
+        """What is said of a text that is no value."""
+        return (
+            f"{short(text)} is not valid under any of the given schemas: "
+            f"hyperparameter {spec.name!r} must be {spec.allowed}"
+        )
+
+    @classmethod
+    def _outside(cls, spec: Spec, value: Any, text: str) -> str:  # noqa: ARG003  # for those who tell the value
+        """What is said of a value that is not allowed."""
+        return cls._unreadable(spec, text)
 
     @classmethod
     def create_algorithm_json(cls) -> list[dict[str, Any]]:
@@ -295,40 +364,38 @@ class HyperParameters:
         return [_supported(spec) for spec in cls.specs()]
 
 
-def _kind_of(hint: Any) -> tuple[type, bool]:
-    """Type and whether ``auto`` is allowed, of an annotation such as ``int | None``."""
-    auto = False
-    if get_origin(hint) in (types.UnionType, typing.Union):
-        kinds = [arg for arg in get_args(hint) if arg is not type(None)]
-        auto = len(kinds) < len(get_args(hint))
-        hint = kinds[0]
-    return (get_origin(hint) or hint), auto
+def _kind_of(hint: Any) -> tuple[Any, bool]:
+    """Type and whether it may be None, of an annotation such as ``int | None``."""
+    if get_origin(hint) not in (types.UnionType, typing.Union):
+        return hint, False
+    kinds = [arg for arg in get_args(hint) if arg is not type(None)]
+    return kinds[0], len(kinds) < len(get_args(hint))
 
 
-def _unknown(name: str, specs: Mapping[str, Spec]) -> str:
+def _remedy(name: str, names: Sequence[str]) -> str:
     import difflib
 
-    near = difflib.get_close_matches(name, specs, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(specs)
-    return f"Additional properties are not allowed ({_short(name)} was unexpected): {hint}"
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(names)
 
 
 def _supported(spec: Spec) -> dict[str, Any]:
-    kinds = {bool: "Categorical", int: "Integer", float: "Continuous", str: "FreeText", list: "FreeText"}
+    kinds = {bool: "Categorical", int: "Integer", float: "Continuous"}
+    kind = kinds.get(spec.kind, "Categorical" if spec.kind is str and spec.choices else "FreeText")
     entry: dict[str, Any] = {
         "Name": spec.name,
         "Description": spec.doc,
-        "Type": "Categorical" if spec.kind is str and spec.choices else kinds[spec.kind],
+        "Type": kind,
         "IsTunable": spec.tunable,
         "IsRequired": spec.required,
     }
-    if not spec.required:
+    if not spec.required and spec.unset is None:
         entry["DefaultValue"] = default_text(spec)
     low, high = (next((x for x in pair if x is not None), None) for pair in ((spec.ge, spec.gt), (spec.le, spec.lt)))
     if spec.auto or spec.words:
         entry["Type"] = "FreeText"  # the API has no type for "a number or the word auto"
     elif spec.kind in (int, float) and low is not None and high is not None:
-        name = f"{kinds[spec.kind]}ParameterRangeSpecification"
+        name = f"{kind}ParameterRangeSpecification"
         entry["Range"] = {name: {"MinValue": _plain(low), "MaxValue": _plain(high)}}
     elif entry["Type"] == "Categorical":
         values = list(spec.choices) or ["true", "false"]
@@ -337,7 +404,9 @@ def _supported(spec: Spec) -> dict[str, Any]:
 
 
 def default_text(spec: Spec) -> str:
-    """The default as a user would type it."""
+    """The default as a user would type it, or in words where a library has it."""
+    if spec.unset is not None:
+        return spec.unset
     if spec.default is None:
         return "auto"
     if spec.kind is float:

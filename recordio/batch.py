@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 
-__all__ = ["CSR", "Array", "Batch", "concatenate", "rebatch"]
+__all__ = ["CSR", "Array", "Batch", "concatenate", "rebatch", "split_labels"]
 
 Array = NDArray[Any]
 
@@ -125,12 +125,16 @@ class Batch:
         Shape (n,), or None.
     ids
         ``(uid, metadata)`` of each row where any record carries one.
+    queries
+        Number of the query that each row belongs to, for learning to rank, int64, shape (n,); None where rows have
+        none.
     """
 
     features: Array | CSR
     labels: Array | None = None
     weights: Array | None = None
     ids: tuple[tuple[str, str], ...] | None = None
+    queries: Array | None = None
 
     def __len__(self) -> int:
         return int(self.features.shape[0])
@@ -147,16 +151,17 @@ class Batch:
             None if self.labels is None else self.labels[rows],
             None if self.weights is None else self.weights[rows],
             None if self.ids is None else self.ids[rows],
+            None if self.queries is None else self.queries[rows],
         )
 
     def astype(self, dtype: np.dtype[Any] | type) -> Batch:
-        """The same rows with features, labels and weights of one dtype."""
+        """The same rows with features, labels and weights of one dtype; query numbers keep theirs."""
         features = (
             self.features.astype(dtype) if isinstance(self.features, CSR) else self.features.astype(dtype, copy=False)
         )
         labels = None if self.labels is None else self.labels.astype(dtype, copy=False)
         weights = None if self.weights is None else self.weights.astype(dtype, copy=False)
-        return Batch(features, labels, weights, self.ids)
+        return Batch(features, labels, weights, self.ids, self.queries)
 
     def dense(self) -> Array:
         """The features as a dense array of shape (n, d)."""
@@ -171,7 +176,7 @@ def concatenate(batches: Sequence[Batch]) -> Batch:
     Raises
     ------
     DataError
-        When the batches differ in width, or there are none.
+        When the batches differ in width, only some have query numbers, or there are none.
     """
     if not batches:
         raise DataError("there are no rows")
@@ -193,6 +198,11 @@ def rebatch(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
 
     Rows are copied before the next batch is asked for, so what goes in may be views of memory that is used again.
 
+    Raises
+    ------
+    DataError
+        When the batches differ in width, or only some have query numbers.
+
     Examples
     --------
     >>> parts = [Batch(np.ones((3, 2))), Batch(np.ones((4, 2)))]
@@ -200,7 +210,10 @@ def rebatch(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
     [5, 2]
     """
     taken = _Taken(size)
+    first: Batch | None = None
     for batch in batches:
+        first = first or batch  # an empty one says nothing
+        _check_queries([first, batch])
         start = 0
         while start < len(batch):
             start += taken.add(batch[start:])
@@ -209,6 +222,26 @@ def rebatch(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
                 taken = _Taken(size)
     if taken.count:
         yield taken.batch()
+
+
+def split_labels(rows: Array, label_size: int) -> Batch:
+    """A batch of rows whose first `label_size` columns are labels.
+
+    Raises
+    ------
+    DataError
+        When that leaves no features.
+
+    Examples
+    --------
+    >>> batch = split_labels(np.array([[1, 0.5, 2], [0, 3, 4]]), 1)
+    >>> batch.features.tolist(), batch.labels.tolist()
+    ([[0.5, 2.0], [3.0, 4.0]], [1.0, 0.0])
+    """
+    if label_size < 0 or label_size >= rows.shape[1]:
+        raise DataError(f"label_size is {label_size}, but rows have {rows.shape[1]} fields: no features are left")
+    labels = rows[:, 0] if label_size == 1 else rows[:, :label_size]
+    return Batch(np.ascontiguousarray(rows[:, label_size:]), labels.copy() if label_size else None)
 
 
 class _Taken:
@@ -286,18 +319,31 @@ def _join_csr(parts: Sequence[CSR]) -> CSR:
     return CSR(indptr, indices, values, (len(counts), parts[0].shape[1]))
 
 
-def _join_rest(parts: Sequence[Batch]) -> tuple[Array | None, Array | None, tuple[tuple[str, str], ...] | None]:
-    """Labels, weights and ids of all parts, as copies."""
+def _join_rest(
+    parts: Sequence[Batch],
+) -> tuple[Array | None, Array | None, tuple[tuple[str, str], ...] | None, Array | None]:
+    """Labels, weights, ids and query numbers of all parts, as copies."""
     rows = [len(part) for part in parts]
     labels = _join_optional([part.labels for part in parts], rows)
     weights = _join_optional([part.weights for part in parts], rows)
-    return labels, weights, _join_ids(parts)
+    return labels, weights, _join_ids(parts), _join_queries(parts)
 
 
 def _join_ids(parts: Sequence[Batch]) -> tuple[tuple[str, str], ...] | None:
     if all(part.ids is None for part in parts):
         return None
     return tuple(pair for part in parts for pair in (part.ids or (("", ""),) * len(part)))
+
+
+def _join_queries(parts: Sequence[Batch]) -> Array | None:
+    _check_queries(parts)
+    present = [part.queries for part in parts if part.queries is not None and len(part)]
+    return np.concatenate(present) if present else None
+
+
+def _check_queries(parts: Sequence[Batch]) -> None:
+    if len({part.queries is None for part in parts if len(part)}) > 1:
+        raise DataError("some rows have a query number (qid:) and some have none")
 
 
 def _join_optional(parts: Sequence[Array | None], rows: Sequence[int]) -> Array | None:

@@ -61,7 +61,7 @@ class Format:
     media_types: tuple[str, ...]
     suffixes: tuple[str, ...]
     stream: Callable[[BinaryIO, MediaType, int], Iterator[Batch]]
-    body: Callable[[bytes], Batch] | None = None
+    body: Callable[[bytes, MediaType], Batch] | None = None
 
 
 def parse_media_type(text: str | None) -> MediaType:
@@ -149,9 +149,10 @@ def decode_stream(stream: BinaryIO, media: MediaType, *, default_label_size: int
     Parameters
     ----------
     media
-        Its parameter ``label_size`` counts for CSV, ``first_index`` (0 or 1) for libsvm; all others are ignored.
+        Its parameter ``label_size`` counts for CSV and Parquet, ``delimiter`` (one character, ``tab`` or ``auto``) for
+        CSV, ``first_index`` (0 or 1) for libsvm; all others are ignored.
     default_label_size
-        For CSV whose media type does not say.
+        For CSV and Parquet whose media type does not say.
 
     Raises
     ------
@@ -168,7 +169,9 @@ def decode_stream(stream: BinaryIO, media: MediaType, *, default_label_size: int
 
 
 def decode_body(body: bytes, media: MediaType) -> Batch:
-    r"""Read the rows of a request; those in CSV have no label unless the media type says otherwise.
+    r"""Read the rows of a request; those in CSV and Parquet have no label unless the media type says otherwise.
+
+    Those in libsvm may have one or not.
 
     Raises
     ------
@@ -182,7 +185,7 @@ def decode_body(body: bytes, media: MediaType) -> Batch:
     """
     row = format_of(media)
     if row.body is not None and body:
-        return row.body(body)
+        return row.body(body, media)
     batches = list(row.stream(BytesIO(body), media, 0)) if body else []
     if not batches:
         raise DataError("the body has no rows")
@@ -201,6 +204,21 @@ def _whole_number(media: MediaType, name: str, default: int, largest: int | None
     return int(text)
 
 
+def _delimiter(media: MediaType) -> str:
+    """The character between the cells of CSV, or ``auto``."""
+    text = media.parameters.get("delimiter", ",")
+    if text.lower() in ("tab", "\\t"):
+        return "\t"
+    if text.lower() == "auto":
+        return "auto"
+    if len(text) != 1 or not text.isascii() or text.isalnum() or text in '+-._"\r\n':
+        raise UserError(
+            f"delimiter={text} in content-type {media.type}: delimiter must be one character that is no part of a "
+            'number (some need quotes: ";"), or tab, or auto'
+        )
+    return text
+
+
 # Each reader is imported when it is first used: a server that only sees CSV starts without the others.
 
 
@@ -210,7 +228,7 @@ def _stream_recordio(stream: BinaryIO, _media: MediaType, _label_size: int) -> I
     return read_views(stream)
 
 
-def _body_recordio(body: bytes) -> Batch:
+def _body_recordio(body: bytes, _media: MediaType) -> Batch:
     from .reader import read_body
 
     return read_body(body)
@@ -219,7 +237,7 @@ def _body_recordio(body: bytes) -> Batch:
 def _stream_csv(stream: BinaryIO, media: MediaType, label_size: int) -> Iterator[Batch]:
     from .csv import read_csv
 
-    return read_csv(stream, label_size=_whole_number(media, "label_size", label_size))
+    return read_csv(stream, label_size=_whole_number(media, "label_size", label_size), delimiter=_delimiter(media))
 
 
 def _stream_libsvm(stream: BinaryIO, media: MediaType, _label_size: int) -> Iterator[Batch]:
@@ -228,11 +246,29 @@ def _stream_libsvm(stream: BinaryIO, media: MediaType, _label_size: int) -> Iter
     return read_libsvm(stream, first_index=_whole_number(media, "first_index", 1, largest=1))
 
 
-def _stream_json(stream: BinaryIO, _media: MediaType, _label_size: int) -> Iterator[Batch]:
-    yield _body_json(stream.read())
+def _body_libsvm(body: bytes, media: MediaType) -> Batch:
+    from .libsvm import read_libsvm_body
+
+    return read_libsvm_body(body, first_index=_whole_number(media, "first_index", 1, largest=1))
 
 
-def _body_json(body: bytes) -> Batch:
+def _stream_parquet(stream: BinaryIO, media: MediaType, label_size: int) -> Iterator[Batch]:
+    from .parquet import read_parquet
+
+    return read_parquet(stream, label_size=_whole_number(media, "label_size", label_size))
+
+
+def _body_parquet(body: bytes, media: MediaType) -> Batch:
+    from .parquet import read_parquet_body
+
+    return read_parquet_body(body, label_size=_whole_number(media, "label_size", 0))
+
+
+def _stream_json(stream: BinaryIO, media: MediaType, _label_size: int) -> Iterator[Batch]:
+    yield _body_json(stream.read(), media)
+
+
+def _body_json(body: bytes, _media: MediaType) -> Batch:
     from .jsonlines import read_json
 
     return read_json(body)
@@ -253,7 +289,14 @@ FORMATS = (
         _body_recordio,
     ),
     Format("csv", ("text/csv", "csv"), (".csv",), _stream_csv),
-    Format("libsvm", ("text/libsvm", "text/x-libsvm", "libsvm"), (".libsvm", ".svm", ".svmlight"), _stream_libsvm),
+    Format(
+        "libsvm",
+        ("text/libsvm", "text/x-libsvm", "libsvm"),
+        (".libsvm", ".svm", ".svmlight"),
+        _stream_libsvm,
+        _body_libsvm,
+    ),
+    Format("parquet", ("application/x-parquet", "parquet"), (".parquet", ".pq"), _stream_parquet, _body_parquet),
     Format("json", ("application/json",), (".json",), _stream_json, _body_json),
     Format("jsonlines", ("application/jsonlines",), (".jsonl", ".jsonlines"), _stream_jsonlines),
 )

@@ -10,13 +10,18 @@ from typing import BinaryIO
 import numpy as np
 
 from ..errors import DataError
-from .batch import Array, Batch
+from .batch import Array, Batch, split_labels
 from .text import float32, line_blocks, parse_cells, shorten
 
-__all__ = ["format_csv", "read_csv", "write_csv"]
+__all__ = ["AUTO", "find_delimiter", "format_csv", "read_csv", "write_csv"]
+
+AUTO = "auto"
+DELIMITERS = b",\t;|"  # in the order in which they are looked for
 
 
-def read_csv(stream: BinaryIO, *, label_size: int = 1, block_bytes: int = 1 << 20) -> Iterator[Batch]:
+def read_csv(
+    stream: BinaryIO, *, label_size: int = 1, delimiter: str = ",", block_bytes: int = 1 << 20
+) -> Iterator[Batch]:
     r"""Read rows of comma-separated numbers in bounded memory.
 
     Cells may be quoted or padded with spaces; an empty cell is NaN. Lines with nothing in them are skipped. Numbers
@@ -28,6 +33,9 @@ def read_csv(stream: BinaryIO, *, label_size: int = 1, block_bytes: int = 1 << 2
         Anything with ``read``: a file, a FIFO, a ``BytesIO``.
     label_size
         How many columns, from the left, are labels: none for 0; shape (n,) for 1; shape (n, label_size) for more.
+    delimiter
+        The character between cells; ``auto`` for what `find_delimiter` finds in the first line that is not blank.
+        With a space, any number of spaces and tabs stands between two cells, and no cell is empty.
     block_bytes
         How much is read and parsed at once.
 
@@ -45,14 +53,35 @@ def read_csv(stream: BinaryIO, *, label_size: int = 1, block_bytes: int = 1 << 2
     """
     width: int | None = None
     for line, block in line_blocks(stream, block_bytes):
-        tidy = _tidy(block)
+        if delimiter == AUTO:
+            first = block.lstrip(b"\r\n ").partition(b"\n")[0]
+            if not first:
+                continue
+            delimiter = find_delimiter(first)
+        tidy = _tidy(block if delimiter == "," else _with_commas(block, delimiter.encode()))
         if not tidy:
             continue
         rows = _rows(tidy, width)
         if rows is None:
-            rows = _rows_one_by_one(block, line, width)  # to raise an error that names the place
+            rows = _rows_one_by_one(block, line, width, delimiter.encode())  # to raise an error that names the place
         width = rows.shape[1]
-        yield _split(rows, label_size)
+        yield split_labels(float32(rows), label_size)
+
+
+def find_delimiter(line: bytes) -> str:
+    r"""The character that stands between the cells of a line: comma, tab, semicolon or bar, or else spaces.
+
+    A line that has several of them has the first; one that has none is a single cell, and comma will do.
+
+    Examples
+    --------
+    >>> [find_delimiter(line) for line in (b"1;2;3", b"1, 2", b"1\t2", b" 1 2", b"7")]
+    [';', ',', '\t', ' ', ',']
+    """
+    for delimiter in DELIMITERS:
+        if delimiter in line:
+            return chr(delimiter)
+    return " " if len(line.split()) > 1 else ","
 
 
 def write_csv(stream: BinaryIO, batches: Iterable[Batch]) -> int:
@@ -70,6 +99,8 @@ def write_csv(stream: BinaryIO, batches: Iterable[Batch]) -> int:
     for batch in batches:
         if batch.weights is not None:
             raise DataError("CSV has no column for weights: write RecordIO or libsvm")
+        if batch.queries is not None:
+            raise DataError("CSV has no column for query numbers: write libsvm")
         step = max(1, (1 << 20) // max(1, batch.width))
         for start in range(0, len(batch), step):
             part = batch[start : start + step]
@@ -101,10 +132,23 @@ def format_csv(columns: Sequence[Array]) -> bytes:
     return "".join(lines).encode()
 
 
+def _with_commas(block: bytes, delimiter: bytes) -> bytes:
+    """The block with commas between its cells, and with colons, which no number has, for commas."""
+    if delimiter == b" ":
+        block = block.translate(bytes.maketrans(b"\t\r", b"  "))
+        while b"  " in block:
+            block = block.replace(b"  ", b" ")
+        block = block.replace(b" \n", b"\n").replace(b"\n ", b"\n").lstrip(b" ")
+    return block.translate(bytes.maketrans(delimiter + b",", b",:"))
+
+
 def _tidy(block: bytes) -> bytes:
     """Drop carriage returns, spaces after commas, empty lines, and the quotes of blocks where all cells have them."""
-    block = block.replace(b"\r\n", b"\n").replace(b", ", b",")
-    while b"\n\n" in block:
+    if b"\r" in block:  # to look for one byte is much faster than for two
+        block = block.replace(b"\r\n", b"\n")
+    if b" " in block:
+        block = block.replace(b", ", b",")
+    while _has_empty_line(block):
         block = block.replace(b"\n\n", b"\n")
     block = block.removeprefix(b"\n")
     if b'"' in block and b'""' not in block:  # `_number` drops quotes too, where not all cells have them
@@ -112,6 +156,12 @@ def _tidy(block: bytes) -> bytes:
         if sides == block.count(b'"') == 2 * (block.count(b",") + block.count(b"\n")):
             block = block.replace(b'"', b"")
     return block
+
+
+def _has_empty_line(block: bytes) -> bool:
+    """Whether two newlines stand together."""
+    newlines = np.frombuffer(block, np.uint8) == ord("\n")
+    return bool((newlines[1:] & newlines[:-1]).any())
 
 
 def _rows(block: bytes, width: int | None) -> Array | None:
@@ -143,13 +193,13 @@ def _number(cell: bytes) -> float:
     return float(cell) if cell else np.nan
 
 
-def _rows_one_by_one(block: bytes, line: int, width: int | None) -> Array:
+def _rows_one_by_one(block: bytes, line: int, width: int | None, delimiter: bytes) -> Array:
     """The same as `_rows`, slowly, with errors that name the line."""
     rows: list[list[float]] = []
     for number, text in enumerate(block.replace(b"\r\n", b"\n").split(b"\n"), line):
-        if not text:
+        cells = text.split() if delimiter == b" " else text.split(delimiter) if text else []
+        if not cells:
             continue
-        cells = text.split(b",")
         if width is None:
             _refuse_header(cells, number)
         elif len(cells) != width:
@@ -184,14 +234,6 @@ def _is_name(cell: bytes) -> bool:
     except ValueError:
         return any(map(str.isalpha, cell.decode("utf-8", "replace")))
     return False
-
-
-def _split(rows: Array, label_size: int) -> Batch:
-    if label_size < 0 or label_size >= rows.shape[1]:
-        raise DataError(f"label_size is {label_size}, but rows have {rows.shape[1]} fields: no features are left")
-    rows = float32(rows)
-    labels = rows[:, 0] if label_size == 1 else rows[:, :label_size]
-    return Batch(np.ascontiguousarray(rows[:, label_size:]), labels.copy() if label_size else None)
 
 
 def _spelling(table: Array) -> str:

@@ -1,11 +1,12 @@
-"""libsvm text: ``label[:weight] column:value …`` a line, to sparse batches and back."""
+"""libsvm text: ``label[:weight] [qid:query] column:value …`` a line, to sparse batches and back."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from typing import BinaryIO, cast
+from dataclasses import dataclass, replace
+from io import BytesIO
+from typing import BinaryIO, Final, cast
 
 import numpy as np
 
@@ -13,11 +14,15 @@ from ..errors import DataError
 from .batch import CSR, Array, Batch, concatenate
 from .text import float32, line_blocks, parse_cells, shorten
 
-__all__ = ["read_libsvm", "scan_width", "write_libsvm"]
+__all__ = ["read_libsvm", "read_libsvm_body", "scan_width", "write_libsvm"]
 
 ENDS = b" :\n"
 SPACE, COLON, NEWLINE = ENDS
 LARGEST = 1 << 53
+LONGEST_QUERY = 18  # digits; what has no more fits into int64
+
+_UNLABELLED: Final = re.compile(rb"\n(?=[^ \n]*:)")  # before a tidy line that begins with a feature
+_QUERY: Final = re.compile(rb"(\n[^ \n]+) qid:([0-9]{1,%d})(?=[ \n])" % LONGEST_QUERY)
 
 
 def read_libsvm(
@@ -25,8 +30,8 @@ def read_libsvm(
 ) -> Iterator[Batch]:
     r"""Read sparse rows, as float32, in the order in which they stand; nothing is sorted or added up.
 
-    What follows ``#`` is a comment, and lines with nothing else are skipped. Either all rows have a weight or none.
-    Query numbers (``qid:``) are refused, as batches do not carry them.
+    What follows ``#`` is a comment, and lines with nothing else are skipped. Either all rows have a weight or none,
+    and either all have a query number (``qid:``) or none.
 
     Parameters
     ----------
@@ -53,14 +58,35 @@ def read_libsvm(
     (array([[0.5, 0. , 2. ],
            [0. , 7. , 0. ]], dtype=float32), array([ 1., -1.], dtype=float32))
     """
-    batches = _batches(stream, first_index, width, block_bytes)
+    batches = _batches(stream, _Form(first_index, width), block_bytes)
     if width is not None:
         yield from batches
-        return
-    parts = list(batches)
-    if parts:
-        width = max(part.width for part in parts)
-        yield concatenate([_widen(part, width) for part in parts])
+    elif parts := list(batches):
+        yield _join(parts)
+
+
+def read_libsvm_body(body: bytes, *, first_index: int = 1) -> Batch:
+    r"""Read all rows of a request, where a label may be left out: a row may begin with its first ``column:value``.
+
+    So there is no place for weights. The batch is as wide as its largest column.
+
+    Raises
+    ------
+    DataError
+        With the line; or when there are no rows.
+
+    Examples
+    --------
+    >>> batch = read_libsvm_body(b"0:1 3:2.5\n1:7\n", first_index=0)
+    >>> batch.dense(), batch.labels
+    (array([[1. , 0. , 0. , 2.5],
+           [0. , 7. , 0. , 0. ]], dtype=float32), None)
+    """
+    parts = list(_batches(BytesIO(body), _Form(first_index, None, labelled=False), 1 << 20))
+    if not parts:
+        raise DataError("the body has no rows")
+    batch = _join(parts)
+    return replace(batch, labels=None) if np.isnan(cast(Array, batch.labels)).all() else batch
 
 
 def scan_width(stream: BinaryIO, *, first_index: int = 1, block_bytes: int = 1 << 20) -> int:
@@ -72,7 +98,7 @@ def scan_width(stream: BinaryIO, *, first_index: int = 1, block_bytes: int = 1 <
     >>> scan_width(BytesIO(b"1 1:0.5 3:2\n-1 2:7\n"))
     3
     """
-    return max((batch.width for batch in _batches(stream, first_index, None, block_bytes)), default=0)
+    return max((batch.width for batch in _batches(stream, _Form(first_index, None), block_bytes)), default=0)
 
 
 def write_libsvm(stream: BinaryIO, batches: Iterable[Batch], *, first_index: int = 1) -> int:
@@ -111,20 +137,50 @@ def _format(batch: Batch, first_index: int) -> bytes:
         pairs[places + column] = False
     numbers[pairs] = np.column_stack([rows.indices + first_index, rows.values]).ravel()
     head = "%.9g" if size == 1 else "%.9g:%.9g"
-    template = "".join(head + " %d:%.9g" * count + "\n" for count in np.diff(rows.indptr).tolist())
+    queries = [""] * len(batch) if batch.queries is None else [f" qid:{query}" for query in batch.queries.tolist()]
+    counts = np.diff(rows.indptr).tolist()
+    template = "".join(head + query + " %d:%.9g" * count + "\n" for query, count in zip(queries, counts, strict=True))
     return (template % tuple(numbers.tolist())).encode()
 
 
-def _batches(stream: BinaryIO, first_index: int, width: int | None, block_bytes: int) -> Iterator[Batch]:
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What a line has to look like.
+
+    Parameters
+    ----------
+    first_index
+        The number of the first column.
+    width
+        The number of columns, None for any.
+    labelled
+        Whether every row begins with a label; without, a row may.
+    weighted
+        Whether rows have weights, None where no row has been seen.
+    queried
+        Whether they have query numbers, likewise.
+    """
+
+    first_index: int
+    width: int | None
+    labelled: bool = True
     weighted: bool | None = None
+    queried: bool | None = None
+
+    def after(self, batch: Batch) -> _Form:
+        """The same for the lines that follow the rows of `batch`."""
+        return replace(self, weighted=batch.weights is not None, queried=batch.queries is not None)
+
+
+def _batches(stream: BinaryIO, form: _Form, block_bytes: int) -> Iterator[Batch]:
     for line, block in line_blocks(stream, block_bytes):
         tidy = _tidy(block)
         if not tidy:
             continue
-        batch = _parse(tidy, first_index, width, weighted)
+        batch = _parse(tidy, form)
         if batch is None:
-            batch = _parse_one_by_one(block, line, first_index, width, weighted)
-        weighted = batch.weights is not None
+            batch = _parse_one_by_one(block, line, form)
+        form = form.after(batch)
         yield batch
 
 
@@ -141,8 +197,13 @@ def _tidy(block: bytes) -> bytes:
     return block.lstrip(b" \n")
 
 
-def _parse(block: bytes, first_index: int, width: int | None, weighted: bool | None) -> Batch | None:
-    """All rows at once; None where anything is wrong."""
+def _parse(block: bytes, form: _Form) -> Batch | None:
+    """All rows of a tidy block at once; None where anything is wrong."""
+    if not form.labelled:
+        block = _UNLABELLED.sub(b"\nnan ", b"\n" + block)[1:]
+    block, queries = _take_queries(block)
+    if form.queried is not None and form.queried != (queries is not None):
+        return None
     try:
         numbers, after, counts = parse_cells(block, ENDS, _number)
     except ValueError:
@@ -155,20 +216,46 @@ def _parse(block: bytes, first_index: int, width: int | None, weighted: bool | N
     rows = np.count_nonzero(label)
     if not np.array_equal(column, (after == COLON) & ~heavy) or not counts[column].all():
         return None
-    if np.count_nonzero(heavy) != (0 if weighted is False else rows if weighted or heavy[0] else 0):
+    if np.count_nonzero(heavy) != (0 if form.weighted is False else rows if form.weighted or heavy[0] else 0):
         return None
-    indices = numbers[column] - first_index
-    if len(indices) and (indices.min() < 0 or indices.max() >= (LARGEST if width is None else width)):
+    indices = numbers[column] - form.first_index
+    if len(indices) and (indices.min() < 0 or indices.max() >= (LARGEST if form.width is None else form.width)):
         return None
     indptr = np.append(np.searchsorted(np.flatnonzero(value), np.flatnonzero(label)), len(indices))
-    return _batch(indptr, indices, numbers[value], width, numbers[label], numbers[weight])
+    return _batch(indptr, indices, numbers[value], form.width, numbers[label], numbers[weight], queries)
 
 
-def _batch(indptr: Array, indices: Array, values: Array, width: int | None, labels: Array, weights: Array) -> Batch:
+def _take_queries(block: bytes) -> tuple[bytes, Array | None]:
+    """The block without its query numbers, and these; the block as it is where not every row has one in its place."""
+    if b"qid:" not in block:
+        return block, None
+    parts = _QUERY.split(b"\n" + block)  # what is between the matches, a label, its query number, and again
+    found = parts[2::3]
+    if len(found) != block.count(b"\n"):
+        return block, None
+    del parts[2::3]
+    return b"".join(parts)[1:], np.array(found).astype(np.int64)
+
+
+def _batch(
+    indptr: Array,
+    indices: Array,
+    values: Array,
+    width: int | None,
+    labels: Array,
+    weights: Array,
+    queries: Array | None,
+) -> Batch:
     if width is None:
         width = int(indices.max()) + 1 if len(indices) else 0
     rows = CSR(indptr.astype(np.int64), indices.astype(np.int64), float32(values), (len(labels), width))
-    return Batch(rows, float32(labels), float32(weights) if len(weights) else None)
+    return Batch(rows, float32(labels), float32(weights) if len(weights) else None, queries=queries)
+
+
+def _join(parts: list[Batch]) -> Batch:
+    """One batch, as wide as the widest of the parts."""
+    width = max(part.width for part in parts)
+    return concatenate([_widen(part, width) for part in parts])
 
 
 def _widen(batch: Batch, width: int) -> Batch:
@@ -182,43 +269,62 @@ def _number(text: bytes) -> float:
     return float(text)
 
 
-def _parse_one_by_one(block: bytes, line: int, first_index: int, width: int | None, weighted: bool | None) -> Batch:
+def _parse_one_by_one(block: bytes, line: int, form: _Form) -> Batch:
     """The same as `_parse`, slowly, with errors that name the line."""
-    lengths, labels, weights = [0], [], []
-    indices: list[int] = []
-    values: list[float] = []
+    lengths, labels = [0], []
+    weights: list[float] = []
+    queries: list[int] = []
+    pairs: list[tuple[int, float]] = []
     for number, text in enumerate(block.split(b"\n"), line):
         tokens = text.partition(b"#")[0].split()
         if not tokens:
             continue
         place = f"line {number}"
+        if not form.labelled and b":" in tokens[0]:
+            tokens.insert(0, b"nan")
         label, colon, weight = tokens[0].partition(b":")
+        queried = len(tokens) > 1 and tokens[1].startswith(b"qid:")
+        form = _agreed(form, place, weighted=bool(colon), queried=queried)
         labels.append(_value(label, place))
-        if weighted is not None and weighted != bool(colon):
-            raise DataError(f"{place} has {'a' if colon else 'no'} weight, unlike the lines before it")
-        weighted = bool(colon)
         if colon:
             weights.append(_value(weight, place))
-        for token in tokens[1:]:
-            index, value = _pair(token, place, first_index, width)
-            indices.append(index)
-            values.append(value)
+        if queried:
+            queries.append(_query(tokens.pop(1), place))
+        pairs += [_pair(token, place, form) for token in tokens[1:]]
         lengths.append(len(tokens) - 1)
-    return _batch(np.cumsum(lengths), np.array(indices), np.array(values), width, np.array(labels), np.array(weights))
+    indices, values = np.array(pairs).reshape(-1, 2).T
+    numbers = np.array(queries, np.int64) if form.queried else None
+    return _batch(np.cumsum(lengths), indices, values, form.width, np.array(labels), np.array(weights), numbers)
 
 
-def _pair(token: bytes, place: str, first_index: int, width: int | None) -> tuple[int, float]:
+def _agreed(form: _Form, place: str, *, weighted: bool, queried: bool) -> _Form:
+    """The form, completed by what a row has; an error where the rows before it had something else."""
+    for what, before, now in (("weight", form.weighted, weighted), ("query number (qid:)", form.queried, queried)):
+        if before not in (None, now):
+            raise DataError(f"{place} has {'a' if now else 'no'} {what}, unlike the lines before it")
+    return replace(form, weighted=weighted, queried=queried)
+
+
+def _query(token: bytes, place: str) -> int:
+    """The number in ``qid:number``."""
+    number = token.removeprefix(b"qid:")
+    if not number.isdigit() or len(number) > LONGEST_QUERY:
+        raise DataError(f"{place}: {shorten(token)} is no query number: write qid: and a whole number")
+    return int(number)
+
+
+def _pair(token: bytes, place: str, form: _Form) -> tuple[int, float]:
     """Column, from zero, and value of ``column:value``."""
     column, colon, value = token.partition(b":")
     if column == b"qid":
-        raise DataError(f"{place}: query numbers ({shorten(token)}) are not supported, remove them")
+        raise DataError(f"{place}: {shorten(token)} is at the wrong place: a query number follows the label, once")
     if not colon or not column.isdigit() or len(column) > 15:
         raise DataError(f"{place}: {shorten(token)} is not column:value")
-    index = int(column) - first_index
+    index = int(column) - form.first_index
     if index < 0:
-        raise DataError(f"{place}: column {int(column)}, but columns count from {first_index}; use first_index=0")
-    if width is not None and index >= width:
-        raise DataError(f"{place}: column {int(column)} is beyond the last of {width} columns")
+        raise DataError(f"{place}: column {int(column)}, but columns count from {form.first_index}; use first_index=0")
+    if form.width is not None and index >= form.width:
+        raise DataError(f"{place}: column {int(column)} is beyond the last of {form.width} columns")
     return index, _value(value, place)
 
 

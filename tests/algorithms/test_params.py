@@ -208,3 +208,44 @@ def test_frozen() -> None:
     """Hyperparameters do not change once they are read."""
     with pytest.raises(AttributeError):
         parse().k = 3  # type: ignore[misc]  # that is the point
+
+
+class Aliased(HyperParameters):
+    """Hyperparameters of a library that has defaults of its own."""
+
+    rate: float | None = hp(default=None, gt=0, le=1, unset="0.3", aliases=("speed",), doc="A number.")
+    words: list[str] = hp(default=[], choices=("a", "b"), unset="all of them", doc="A list.")
+
+
+def test_alias() -> None:
+    """Another name of a hyperparameter sets it, is documented with it, and is meant where it is misspelt."""
+    assert Aliased.parse({"speed": "0.5"}) == Aliased.parse({"rate": "0.5"}) == Aliased(rate=0.5)
+    assert Aliased.specs()[0].doc == "A number; also speed."
+    with pytest.raises(HyperParameterError, match="did you mean 'speed'"):
+        Aliased.parse({"sped": "0.5"})
+
+
+def test_unset() -> None:
+    """What a library has a default for is nothing where it is not given, and no word says nothing."""
+    assert (Aliased().rate, Aliased().words) == (None, [])
+    for text in ("auto", "None", "null"):
+        with pytest.raises(HyperParameterError, match=r"must be a number above 0 and at most 1$"):
+            Aliased.parse({"rate": text})
+
+
+def test_default_of_a_library() -> None:
+    """Its default is told in words, and is none that the platform should fill in."""
+    assert [default_text(spec) for spec in Aliased.specs()] == ["0.3", "all of them"]
+    assert all("DefaultValue" not in entry for entry in Aliased.create_algorithm_json())
+
+
+def test_interval() -> None:
+    """Limits are an interval, written as they were declared."""
+
+    class Limited(HyperParameters):
+        free: float = hp(default=0.5, doc="A number.")
+        closed: float = hp(default=0.5, ge=0, le=1, doc="A number.")
+        inner: float = hp(default=0.5, gt=0, lt=1, doc="A number.")
+        half: float = hp(default=2.0, gt=1.0, doc="A number.")
+
+    assert [spec.interval for spec in Limited.specs()] == ["(-inf, +inf)", "[0, 1]", "(0, 1)", "(1.0, +inf)"]

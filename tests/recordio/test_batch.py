@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clary.errors import DataError
-from clary.recordio.batch import CSR, Batch, concatenate, rebatch
+from clary.recordio.batch import CSR, Batch, concatenate, rebatch, split_labels
 
 DENSE = np.array([[0.0, 0.0, 7.0], [0.0, 0.0, 0.0], [1.0, 2.0, 0.0], [0.0, 3.0, 0.0]])
 
@@ -117,6 +118,51 @@ def test_rebatch(counts: list[int], size: int, sparse: bool) -> None:
     assert [batch.dense().tolist() for batch in made] == [
         rows(at, min(at + size, ends[-1])).dense().tolist() for at in range(0, ends[-1], size)
     ]
+
+
+def ranked(start: int, stop: int) -> Batch:
+    """Rows with query numbers."""
+    return replace(rows(start, stop), queries=np.arange(start, stop) // 3)
+
+
+def test_queries_follow_their_rows() -> None:
+    """Query numbers are sliced, joined and dealt out with their rows, and stay whole numbers."""
+    parts = [ranked(0, 4), ranked(4, 4), Batch(np.empty((0, 2))), ranked(4, 9).astype(np.float64)]
+    expected = [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    for batch in (concatenate(parts), next(rebatch(parts, 9))):
+        assert batch.queries is not None
+        assert (batch.queries.dtype, batch.queries.tolist()) == (np.int64, expected)
+    dealt = [batch.queries for batch in rebatch(parts, 2)]
+    assert np.concatenate([queries for queries in dealt if queries is not None]).tolist() == expected
+    middle = ranked(0, 9)[2:4].queries
+    assert middle is not None
+    assert middle.tolist() == [0, 1]
+
+
+def test_queries_of_no_rows() -> None:
+    """A batch without rows gives the others no query numbers."""
+    assert concatenate([ranked(0, 0), rows(0, 3)]).queries is None
+
+
+def test_queries_of_some_rows() -> None:
+    """Rows with and without a query number do not fit together, even in different batches."""
+    message = r"some rows have a query number \(qid:\) and some have none"
+    with pytest.raises(DataError, match=message):
+        concatenate([ranked(0, 2), rows(2, 3)])
+    for size in (2, 4):
+        with pytest.raises(DataError, match=message):
+            list(rebatch([rows(0, 2), ranked(2, 4)], size))
+
+
+def test_split_labels() -> None:
+    """The first columns become labels: none, one of shape (n,), or several; some feature has to be left."""
+    assert split_labels(DENSE, 0).labels is None
+    one, two = split_labels(DENSE, 1), split_labels(DENSE, 2)
+    assert one.labels is not None and two.labels is not None
+    assert (one.labels.shape, one.width, two.labels.shape, two.width) == ((4,), 2, (4, 2), 1)
+    for size in (-1, 3):
+        with pytest.raises(DataError, match=f"label_size is {size}, but rows have 3 fields: no features are left"):
+            split_labels(DENSE, size)
 
 
 def test_rebatch_copies() -> None:

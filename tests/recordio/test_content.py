@@ -27,10 +27,16 @@ ROWS = [[1.5, 2], [3, 0]]
 RECORD = bytes.fromhex("0a160a0676616c756573120c120a0a080000c03f00000040")  # features {values: 1.5, 2}
 FRAME = bytes.fromhex("0a23d7ce18000000") + RECORD
 
+pyarrow = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
+PARQUET = BytesIO()
+parquet.write_table(pyarrow.table({"a": [1.5], "b": [2]}), PARQUET)
+
 BODIES = {
     "application/x-recordio-protobuf": FRAME,
     "text/csv": b"1.5,2\n",
     "text/libsvm": b"0 1:1.5 2:2\n",
+    "application/x-parquet": PARQUET.getvalue(),
     "application/json": b'{"instances": [{"features": [1.5, 2]}]}',
     "application/jsonlines": b'{"features": [1.5, 2]}\n',
 }
@@ -124,7 +130,10 @@ def test_many_blocks() -> None:
     assert len(decode_body(b"1,2\n" * 600_000, MediaType("text/csv"))) == 600_000
 
 
-@pytest.mark.parametrize("text, name", [("text/x-libsvm", "libsvm"), ("csv", "csv"), ("recordio-protobuf", "recordio")])
+@pytest.mark.parametrize(
+    "text, name",
+    [("text/x-libsvm", "libsvm"), ("csv", "csv"), ("recordio-protobuf", "recordio"), ("parquet", "parquet")],
+)
 def test_other_names(text: str, name: str) -> None:
     """Other names of a format lead to it."""
     assert format_of(text).name == name
@@ -139,7 +148,7 @@ def test_unknown_type() -> None:
     assert all(content_type in message for content_type in BODIES)
 
 
-@pytest.mark.parametrize("name", ["a.rec", "a.pbr", "B.CSV", "a.b.csv.gz", "x/a.svm", PurePath("a.jsonl")])
+@pytest.mark.parametrize("name", ["a.rec", "a.pbr", "B.CSV", "a.b.csv.gz", "x/a.svm", PurePath("a.jsonl"), "a.pq"])
 def test_file_names(name: str | PurePath) -> None:
     """A suffix tells the format, in any letter case and behind .gz too."""
     suffix = str(name).lower().removesuffix(".gz").rpartition(".")[2]
@@ -178,6 +187,55 @@ def test_first_index() -> None:
         stream(b"1 0:5\n", "text/libsvm;first_index=2")
 
 
+def test_first_index_of_a_request() -> None:
+    """It counts in requests too, whose rows need no label."""
+    batch = decode_body(b"0:1 3:2.5\n", parse_media_type("text/libsvm;first_index=0"))
+    assert batch.dense().tolist() == [[1, 0, 0, 2.5]]
+    assert decode_body(b"1:1\n", MediaType("text/libsvm")).dense().tolist() == [[1]]
+    with pytest.raises(UserError, match="first_index must be 0 or 1"):
+        decode_body(b"1:1\n", parse_media_type("text/libsvm;first_index=x"))
+
+
+@pytest.mark.parametrize(
+    "parameter, text",
+    [
+        ("", b"1,2"),
+        ("; delimiter=,", b"1,2"),
+        ('; delimiter=";"', b"1;2"),
+        ("; delimiter=|", b"1|2"),
+        ("; delimiter=\\t", b"1\t2"),
+        ("; delimiter=Tab", b"1\t2"),
+        ('; delimiter="\t"', b"1\t2"),
+        ('; delimiter=" "', b"1 2"),
+        ("; delimiter=AUTO", b"1|2"),
+    ],
+)
+def test_delimiter(parameter: str, text: bytes) -> None:
+    """The parameter delimiter says what stands between cells, in requests and in training."""
+    content_type = "text/csv" + parameter
+    assert decode_body(text, parse_media_type(content_type)).dense().tolist() == [[1, 2]]
+    assert stream(text, content_type).dense().tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize("text", ["", ";;", "5", "e", "t", ".", "-", "_", '"', "\n", "é", "comma"])
+def test_bad_delimiter(text: str) -> None:
+    """A delimiter that could be part of a number or is no single character is the user's mistake."""
+    with pytest.raises(UserError) as caught:
+        decode_body(b"1\n", MediaType("text/csv", {"delimiter": text}))
+    assert str(caught.value).startswith(f"delimiter={text} in content-type text/csv: delimiter must be one character")
+
+
+def test_label_size_of_parquet() -> None:
+    """In Parquet the first column is the label where label_size is 1, as it is not in a request by default."""
+    content_type = "application/x-parquet"
+    labels = stream(PARQUET.getvalue(), content_type, label_size=1).labels
+    assert labels is not None
+    assert labels.tolist() == [1.5]
+    body = PARQUET.getvalue()
+    assert decode_body(body, MediaType(content_type)).labels is None
+    assert decode_body(body, parse_media_type(content_type + ";label_size=1")).width == 1
+
+
 def test_training_is_lazy() -> None:
     """Training data is read block by block."""
     file = BytesIO(b"1,2\n" * (1 << 20))
@@ -191,10 +249,10 @@ def test_readers_are_imported_when_used() -> None:
     script = """
 import sys
 from clary.recordio import content
-readers = {f"clary.recordio.{name}" for name in ("csv", "libsvm", "jsonlines", "reader")}
+readers = {f"clary.recordio.{name}" for name in ("csv", "libsvm", "jsonlines", "parquet", "reader")}
 assert not readers & set(sys.modules)
 content.decode_body(b"1,2", content.MediaType("text/csv"))
 assert "clary.recordio.csv" in sys.modules
-assert not {"clary.recordio.reader", "google.protobuf", "pandas", "scipy"} & set(sys.modules)
+assert not {"clary.recordio.reader", "google.protobuf", "pandas", "pyarrow", "scipy"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 
 from clary.errors import DataError
 from clary.recordio.batch import CSR, Batch, concatenate
-from clary.recordio.csv import format_csv, read_csv, write_csv
+from clary.recordio.csv import find_delimiter, format_csv, read_csv, write_csv
 from clary.recordio.text import parse_cells
 
 NAN, INF = float("nan"), float("inf")
@@ -179,6 +179,89 @@ def test_other_separator() -> None:
     assert refusal(b"1;2;3\n").startswith("line 1, column 1: '1;2;3' is not a number")
 
 
+@pytest.mark.parametrize("filler", [b"", b"7,7,7\n" * 3000])
+@pytest.mark.parametrize("delimiter", ["\t", ";", "|", ":", "x"])
+@pytest.mark.parametrize(
+    "row, expected",
+    [
+        (b"1,-2.5,3e2\n", [1, -2.5, 300]),
+        (b'"1","2.5","3"\r\n', [1, 2.5, 3]),
+        (b" 1, 2 ,3\n\n", [1, 2, 3]),
+        (b"1,,3", [1, NAN, 3]),
+        (b",,\n", [NAN, NAN, NAN]),
+    ],
+)
+def test_other_delimiters(row: bytes, expected: list[float], delimiter: str, filler: bytes) -> None:
+    """With another character between the cells everything else means the same."""
+    text = (filler + row).replace(b",", delimiter.encode())
+    np.testing.assert_array_equal(features(text, delimiter=delimiter)[-1], expected)
+
+
+@pytest.mark.parametrize("filler", [b"", b"7 7 7\n" * 3000])
+@pytest.mark.parametrize(
+    "row", [b"1 -2.5 3e2", b" 1   -2.5 3e2 \r\n", b"\n  \n1 -2.5 \t3e2\n \n", b"\t1\t-2.5\t3e2\n\n"]
+)
+def test_spaces_between_cells(row: bytes, filler: bytes) -> None:
+    """With spaces between the cells, any number of them and of tabs counts once, and none at the ends."""
+    assert features(filler + row, delimiter=" ")[-1] == [1, -2.5, 300]
+
+
+@pytest.mark.parametrize(
+    "line, delimiter",
+    [
+        (b"1,2", ","),
+        (b"1\t2", "\t"),
+        (b"1;2", ";"),
+        (b"1|2", "|"),
+        (b"1 2", " "),
+        (b"1, 2; 3", ","),
+        (b"1|2;3", ";"),
+        (b"1;2\t3", "\t"),
+        (b"1 ; 2", ";"),
+        (b" 7 ", ","),
+        (b"", ","),
+    ],
+)
+def test_delimiters_are_found(line: bytes, delimiter: str) -> None:
+    """The first of comma, tab, semicolon and bar that a line has; else spaces inside it; else comma."""
+    assert find_delimiter(line) == delimiter
+
+
+@pytest.mark.parametrize("block", [1, 7, 1 << 20])
+@pytest.mark.parametrize("delimiter", [",", "\t", ";", "|", " "])
+@pytest.mark.parametrize("start", [b"", b"\r\n\n", b"\xef\xbb\xbf"])
+def test_found_in_the_first_line(start: bytes, delimiter: str, block: int) -> None:
+    """With `auto` the first line that is not empty tells the delimiter of all, in blocks of any size."""
+    text = start + b"1,2\n\n3,4\n".replace(b",", delimiter.encode())
+    assert features(text, delimiter="auto", block_bytes=block) == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("block", [1, 1 << 20])
+def test_blank_lines_tell_no_delimiter(block: int) -> None:
+    """Nor do lines of spaces at the beginning."""
+    assert features(b" \n  \n 1 2\n \n", delimiter="auto", block_bytes=block) == [[1, 2]]
+    assert list(read_csv(BytesIO(b" \n"), delimiter="auto", block_bytes=block)) == []
+
+
+def test_delimiter_of_the_first_line_counts_for_all() -> None:
+    """A later line with another delimiter is refused."""
+    assert refusal(b"1;2\n1,2\n", delimiter="auto") == "line 2 has 1 fields, the lines before it have 2"
+    assert refusal(b"1,2\n1;2\n", delimiter="auto") == "line 2 has 1 fields, the lines before it have 2"
+
+
+@pytest.mark.parametrize("delimiter", [";", " ", "\t", ":"])
+@pytest.mark.parametrize("filler", [0, 3000])
+def test_no_decimal_comma(delimiter: str, filler: int) -> None:
+    """A comma that is no delimiter makes its cell no number, which is quoted as it was written."""
+    text = (b"1,2\n" * filler).replace(b",", delimiter.encode()) + b"1,5" + delimiter.encode() + b"2\n"
+    assert refusal(text, delimiter=delimiter).startswith(f"line {filler + 1}, column 1: '1,5' is not a number")
+
+
+def test_header_between_tabs() -> None:
+    """A header is known by any delimiter."""
+    assert refusal(b"a\tb\n1\t2\n", delimiter="auto").startswith("line 1 looks like a header ('a', 'b')")
+
+
 @pytest.mark.parametrize("block", [8, 1 << 20])
 @pytest.mark.parametrize("cell", [b"abc", b"1_000", b"1.2.3", b"--1", b"1 2", b"0x10", b'"1', b"\xff\xfe", b"-"])
 def test_not_a_number(cell: bytes, block: int) -> None:
@@ -237,6 +320,12 @@ def test_write_refuses_weights() -> None:
     """Weights are not dropped in silence."""
     with pytest.raises(DataError, match="no column for weights"):
         write_csv(BytesIO(), [Batch(np.ones((1, 1)), None, np.ones(1))])
+
+
+def test_write_refuses_queries() -> None:
+    """Query numbers are not dropped in silence."""
+    with pytest.raises(DataError, match="no column for query numbers"):
+        write_csv(BytesIO(), [Batch(np.ones((1, 1)), queries=np.ones(1, np.int64))])
 
 
 def test_format_keeps_types() -> None:

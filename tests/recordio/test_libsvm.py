@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 
 from clary.errors import DataError
 from clary.recordio.batch import CSR, Batch, concatenate
-from clary.recordio.libsvm import read_libsvm, scan_width, write_libsvm
+from clary.recordio.libsvm import read_libsvm, read_libsvm_body, scan_width, write_libsvm
 
 
 def read(text: bytes, **options: Any) -> Batch:
@@ -86,6 +86,103 @@ def test_weights_of_some_rows(text: bytes, word: str, block: int) -> None:
     assert refusal(text, block_bytes=block) == f"line 2 has {word} weight, unlike the lines before it"
 
 
+@pytest.mark.parametrize("block", [16, 1 << 20])
+@pytest.mark.parametrize("space", [b" ", b"\x0b"])
+def test_queries(space: bytes, block: int) -> None:
+    """A query number follows the label and the weight, also where only the slow parser can read the lines."""
+    text = b"1 qid:7 1:2\n\n0  qid:7\t2:3 # qid:1\n2 qid:0012\n3 qid:123456789012345678 1:9" + space + b"3:1\n"
+    batch = read(text, block_bytes=block)
+    assert batch.queries is not None
+    assert (batch.queries.dtype, batch.queries.tolist()) == (np.int64, [7, 7, 12, 123456789012345678])
+    assert batch.dense().tolist() == [[2, 0, 0], [0, 3, 0], [0, 0, 0], [9, 0, 1]]
+    weighted = read(b"1:0.5 qid:3 1:2\n")
+    assert weighted.weights is not None and weighted.queries is not None
+    assert (weighted.weights.tolist(), weighted.queries.tolist()) == ([0.5], [3])
+
+
+def test_rows_without_queries() -> None:
+    """Rows that have no query number have no column of them."""
+    assert read(b"1 1:2 # qid:3\n").queries is None
+
+
+@pytest.mark.parametrize("block", [4, 1 << 20])
+@pytest.mark.parametrize("text, word", [(b"1 qid:2 1:3\n1 1:3\n", "no"), (b"1 1:3\n1 qid:2 1:3\n", "a")])
+def test_queries_of_some_rows(text: bytes, word: str, block: int) -> None:
+    """Either all rows of a stream have a query number or none."""
+    assert refusal(text, block_bytes=block) == f"line 2 has {word} query number (qid:), unlike the lines before it"
+
+
+@pytest.mark.parametrize("block", [8, 1 << 20])
+@pytest.mark.parametrize(
+    "row, reason",
+    [
+        (b"1 qid:x 1:1", "'qid:x' is no query number: write qid: and a whole number"),
+        (b"1 qid:-1 1:1", "'qid:-1' is no query number: write qid: and a whole number"),
+        (b"1 qid: 1:1", "'qid:' is no query number: write qid: and a whole number"),
+        (b"1 qid:1.0 1:1", "'qid:1.0' is no query number: write qid: and a whole number"),
+        (b"1 qid:1234567890123456789", "'qid:1234567890123456789' is no query number: write qid: and a whole number"),
+        (b"1 qid:1 qid:2 1:1", "'qid:2' is at the wrong place: a query number follows the label, once"),
+    ],
+)
+def test_wrong_queries(row: bytes, reason: str, block: int) -> None:
+    """A query number that is none, or there are two, is told with its line."""
+    assert refusal(b"1 qid:1 1:2\n" + row + b"\n", block_bytes=block) == f"line 2: {reason}"
+
+
+def body(text: bytes, **options: int) -> tuple[list[list[float]], list[float] | None]:
+    """Rows and labels of a request."""
+    batch = read_libsvm_body(text, **options)
+    return batch.dense().tolist(), None if batch.labels is None else batch.labels.tolist()
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\x0b\n"])
+def test_requests_without_labels(end: bytes) -> None:
+    """In a request a row may begin with its first feature; a row without features is then no row."""
+    assert body(b"1:5 3:6" + end + b"\n# nothing\n2:7\n") == ([[5, 0, 6], [0, 7, 0]], None)
+    assert body(b"0:5" + end, first_index=0) == ([[5]], None)
+    assert body(b"qid:4 1:5" + end) == ([[5]], None)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\x0b\n"])
+def test_requests_with_labels(end: bytes) -> None:
+    """In a request a first word without a colon is a label, which has no weight; a row without one has NaN."""
+    assert body(b"3 1:5" + end + b"4\n") == ([[5], [0]], [3, 4])
+    rows, labels = body(b"3 1:5" + end + b"1:6\n")
+    assert rows == [[5], [6]]
+    np.testing.assert_array_equal(labels, [3, np.nan])
+
+
+def test_requests_of_many_blocks() -> None:
+    """A body of more than a block is one batch, as wide as its widest row."""
+    batch = read_libsvm_body(b"1:1\n" * 300_000 + b"9:1\n")
+    assert (len(batch), batch.width, batch.labels) == (300_001, 9, None)
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        (b"", "the body has no rows"),
+        (b"\n# 1:2\n", "the body has no rows"),
+        (b"1:2\n0:5\n", "line 2: column 0, but columns count from 1; use first_index=0"),
+        (b"1:2\n1:x\n", "line 2: 'x' is not a number"),
+        (b"qid:4 1:5\n1:5\n", "line 2 has no query number (qid:), unlike the lines before it"),
+        (b"a,b\n", "line 1: 'a,b' is not a number"),
+    ],
+)
+def test_wrong_requests(text: bytes, reason: str) -> None:
+    """What is wrong with a request is told with its line."""
+    with pytest.raises(DataError) as caught:
+        read_libsvm_body(text)
+    assert str(caught.value) == reason
+
+
+def test_a_training_line_needs_its_label() -> None:
+    """In training the first word is label:weight, whatever a request may leave out."""
+    batch = read(b"1:0.5 3:2\n")
+    assert batch.labels is not None
+    assert (batch.labels.tolist(), batch.dense().tolist()) == ([1], [[0, 0, 2]])
+
+
 def test_one_batch_without_width() -> None:
     """Without a width the whole stream is one batch, as wide as its largest column."""
     [batch] = read_libsvm(BytesIO(b"1 2:1\n1 9:1\n1 3:1\n"), block_bytes=6)
@@ -130,7 +227,7 @@ def test_nothing() -> None:
         (b"1 1:1_0", "'1_0' is not a number"),
         (b"yes 1:1", "'yes' is not a number"),
         (b"1,2 1:1", "'1,2' is not a number"),
-        (b"1 qid:7 1:1", "query numbers ('qid:7') are not supported, remove them"),
+        (b"1 1:1 qid:7", "'qid:7' is at the wrong place: a query number follows the label, once"),
     ],
 )
 def test_errors_name_the_line(row: bytes, reason: str, block: int) -> None:
@@ -168,10 +265,27 @@ def test_write_by_hand() -> None:
     assert written(Batch(rows, np.array([3, 4]), np.array([0.5, 1])), first_index=0) == b"3:0.5 1:0.5\n4:1 0:7\n"
 
 
+def test_write_queries() -> None:
+    """Query numbers are written after the label and the weight, and read back, however large."""
+    queries = np.array([7, 123456789012345678])
+    rows = Batch(np.array([[0.5], [2]], np.float32), np.array([1, 0]), queries=queries)
+    assert written(rows) == b"1 qid:7 1:0.5\n0 qid:123456789012345678 1:2\n"
+    np.testing.assert_array_equal(read(written(rows)).queries, queries)
+    heavy = Batch(rows.features, rows.labels, np.array([3, 4]), queries=queries)
+    assert written(heavy) == b"1:3 qid:7 1:0.5\n0:4 qid:123456789012345678 1:2\n"
+
+
 def test_write_refuses_several_labels() -> None:
     """The format has no place for a second label."""
     with pytest.raises(DataError, match="one label a row"):
         written(Batch(np.ones((1, 1)), np.ones((1, 2))))
+
+
+def test_queries_agree_with_scikit_learn() -> None:
+    """scikit-learn reads the query numbers that are written here."""
+    datasets = pytest.importorskip("sklearn.datasets")
+    text = written(Batch(np.ones((4, 2), np.float32), np.arange(4), queries=np.array([1, 1, 2, 5])))
+    assert datasets.load_svmlight_file(BytesIO(text), query_id=True)[2].tolist() == [1, 1, 2, 5]
 
 
 def test_agrees_with_scikit_learn() -> None:
