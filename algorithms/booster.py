@@ -78,15 +78,18 @@ class Matrix:
     ) -> None:
         handle = c_void_p()
         config = json.dumps({"missing": math.nan, "nthread": threads}).encode()
+        parts = _parts(features)
+        places = [_interface(part) for part in parts]
         if isinstance(features, CSR):
-            parts = [_interface(part) for part in (features.indptr, features.indices, features.values)]
-            _call("XGDMatrixCreateFromCSR", *parts, c_uint64(features.shape[1]), config, byref(handle))
+            _call("XGDMatrixCreateFromCSR", *places, c_uint64(features.shape[1]), config, byref(handle))
         else:
-            _call("XGDMatrixCreateFromDense", _interface(features), config, byref(handle))
+            _call("XGDMatrixCreateFromDense", *places, config, byref(handle))
         self._own(handle)
+        if queries is not None and len(queries) != len(self):  # the library would read beyond them
+            raise BoosterError(f"expected a query for each of {len(self)} rows, got {len(queries)}")
         for field, values, dtype in (("label", labels, "f4"), ("weight", weights, "f4"), ("qid", queries, "u4")):
             if values is not None:
-                values = np.ascontiguousarray(values, dtype)  # noqa: PLW2901
+                values = np.ascontiguousarray(values, dtype)
                 _call("XGDMatrixSetInfoFromInterface", handle, field.encode(), _interface(values))
 
     def _own(self, handle: c_void_p) -> None:
@@ -107,6 +110,8 @@ class Matrix:
     def take(self, rows: Array) -> Matrix:
         """Some of the rows, with their labels and weights."""
         index = np.ascontiguousarray(rows, np.int32)
+        if len(index) and not 0 <= index.min() <= index.max() < len(self):  # the library does not look
+            raise BoosterError(f"expected rows 0 to {len(self) - 1}, got {index.min()} to {index.max()}")
         handle = c_void_p()
         pointer = index.ctypes.data_as(ctypes.POINTER(c_int))
         _call("XGDMatrixSliceDMatrixEx", self.handle, pointer, c_uint64(len(index)), byref(handle), c_int(0))
@@ -187,10 +192,11 @@ class Booster:
             How many rounds count; 0 is all.
         """
         config = _prediction(1 if margin else 0, rounds)
+        parts = _parts(features)
+        places = [_interface(part) for part in parts]
         if isinstance(features, CSR):
-            parts = [_interface(part) for part in (features.indptr, features.indices, features.values)]
-            return self._answer("XGBoosterPredictFromCSR", (*parts, c_uint64(features.shape[1]), config, None))
-        return self._answer("XGBoosterPredictFromDense", (_interface(features), config, None))
+            return self._answer("XGBoosterPredictFromCSR", (*places, c_uint64(features.shape[1]), config, None))
+        return self._answer("XGBoosterPredictFromDense", (*places, config, None))
 
     def _answer(self, function: str, arguments: tuple[Any, ...]) -> Array:
         shape, dimensions = ctypes.POINTER(c_uint64)(), c_uint64()
@@ -207,6 +213,8 @@ class Booster:
 
     def load(self, data: bytes) -> None:
         """Take the model that `to_bytes` wrote, here or elsewhere."""
+        if not data:  # the library would end the process
+            raise BoosterError("the model is empty")
         _call("XGBoosterLoadModelFromBuffer", self.handle, data, c_uint64(len(data)))
 
     def configuration(self) -> dict[str, Any]:
@@ -220,7 +228,9 @@ class Booster:
         return ctypes.string_at(start, size.value)
 
     def first(self, rounds: int) -> Booster:
-        """The model of the first rounds."""
+        """The model of the first rounds, at least 1 and as many as there are at most."""
+        if not 1 <= rounds <= self.rounds:  # the library takes 0 for all, and has no words for too many
+            raise BoosterError(f"expected 1 to {self.rounds} rounds, got {rounds}")
         handle = c_void_p()
         _call("XGBoosterSlice", self.handle, c_int(0), c_int(rounds), c_int(1), byref(handle))
         part = Booster.__new__(Booster)
@@ -292,12 +302,21 @@ def _prediction(kind: int, rounds: int) -> bytes:
     ).encode()
 
 
+def _parts(features: Array | CSR) -> tuple[Array, ...]:
+    """The arrays that the library reads, in one piece each and in the order of bytes that it takes for granted."""
+    if isinstance(features, CSR):
+        values = np.ascontiguousarray(features.values, np.float32)
+        return np.ascontiguousarray(features.indptr), np.ascontiguousarray(features.indices), values
+    if features.ndim != 2:
+        raise BoosterError(f"expected rows in an array of 2 dimensions, got {features.ndim}")
+    return (np.ascontiguousarray(features, np.float32),)
+
+
 def _interface(array: Array) -> bytes:
     """Where an array lies, in NumPy's array interface as JSON; it has to live on until the library has read it."""
     found = array.__array_interface__
-    strides = "" if found["strides"] is None else f',"strides":{json.dumps(found["strides"])}'
     shape, data = json.dumps(found["shape"]), found["data"][0]
-    text = f'{{"data":[{data},true],"shape":{shape},"typestr":"{found["typestr"]}","version":3{strides}}}'
+    text = f'{{"data":[{data},true],"shape":{shape},"typestr":"{found["typestr"]}","version":3}}'
     return text.encode()
 
 

@@ -20,6 +20,7 @@ ALGORITHMS: Final[Mapping[str, str]] = MappingProxyType(
         "randomcutforest": "clary.algorithms.randomcutforest",
         "linear-learner": "clary.algorithms.linear_learner",
         "factorization-machines": "clary.algorithms.factorization_machines",
+        "xgboost": "clary.algorithms.xgboost",
     }
 )
 """AWS's repository name → module with an ``ALGORITHM``."""

@@ -12,7 +12,7 @@ References
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +22,7 @@ from ..errors import ChannelError
 from ..recordio.batch import CSR, Batch, concatenate
 from .base import Algorithm, Channel, Model, Report
 from .booster import Booster, BoosterError, Matrix, library_version
-from .booster_formats import Origin, is_booster, open_booster
+from .booster_formats import Origin, open_booster
 from .xgboost_manners import XGBoostManners
 from .xgboost_metrics import METRICS
 from .xgboost_model import XGBoostEnsemble, XGBoostModel, select
@@ -56,7 +56,8 @@ def fit(params: XGBoostParams, channels: Mapping[str, Channel], report: Report) 
             del batches
             return XGBoostEnsemble([_model(each) for each in cross_validate(params, _data(everything), report)])
         data = {name: _data(_widened(batches.pop(name), width)) for name in list(batches)}
-        return _model(boost(params, data, report, _keeper(params, report))[0])
+        booster, _ = boost(params, data, report, _keeper(params, report))
+        return _model(booster)
     except BoosterError as error:
         raise translated(error) from error
 
@@ -102,7 +103,7 @@ def _data(batch: Batch) -> Data:
     return Data(Matrix(batch.features, batch.labels, batch.weights, batch.queries), batch.labels)
 
 
-def _keeper(params: XGBoostParams, report: Report):
+def _keeper(params: XGBoostParams, report: Report) -> Callable[[Booster], None] | None:
     """What keeps the model so far for the case that the job is told to end, if the user wants that."""
     if not params.save_model_on_termination:
         return None
@@ -129,7 +130,8 @@ def _candidates(folder: Path) -> Sequence[Path]:
 
 def _looks_like_one(path: Path) -> bool:
     with path.open("rb") as file:
-        return is_booster(file.read(4096))
+        start = file.read(64)
+    return start.startswith((b"binf", b"CONFIG-offset:")) or b"xgboost.core" in start or b"learner" in start
 
 
 ALGORITHM: Final = Algorithm(

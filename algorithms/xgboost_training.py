@@ -20,13 +20,16 @@ from ..errors import AlgorithmError, ClaryError, UserError
 from ..recordio.batch import Array
 from .base import Checkpoints, Report
 from .booster import Booster, BoosterError, Matrix
-from .xgboost_metrics import computed, maximized, split
+from .xgboost_metrics import Scorer, maximized, split
 from .xgboost_params import XGBoostParams
 
 __all__ = ["Data", "boost", "cross_validate", "folds", "translated"]
 
 Values = Mapping[tuple[str, str], float]
 """``(channel, metric) → value`` after a round."""
+
+_OBJECTIVE = "reg:squarederror"
+"""The library's own, where the user names none."""
 
 _USERS_FAULTS = (
     *(
@@ -96,7 +99,8 @@ def boost(
     booster = Booster(matrices=[each.matrix for each in data.values()])
     checkpoints = report.checkpoints(part)
     start = 0 if checkpoints is None else _resume(booster, checkpoints, report)
-    booster.set({**params.library, "eval_metric": library})
+    booster.set({**params.library, "eval_metric": library, "validate_parameters": "1"})
+    scorers = {name: Scorer(ours, params.objective or _OBJECTIVE, each.labels) for name, each in data.items()}
     rule = _rule(params, data, report)
     values: Values = {}
     for iteration in range(start, params.num_round):
@@ -104,7 +108,7 @@ def boost(
         booster.update(data["train"].matrix, iteration)
         if keep is not None and iteration == start:
             keep(booster)
-        values = _evaluate(booster, data, ours, params, iteration)
+        values = _evaluate(booster, data, scorers, iteration)
         report.round(iteration, values)
         if checkpoints is not None:
             checkpoints.save(iteration, booster.to_bytes())
@@ -134,19 +138,15 @@ def _resume(booster: Booster, checkpoints: Checkpoints, report: Report) -> int:
     return 0
 
 
-def _evaluate(
-    booster: Booster, data: Mapping[str, Data], ours: Sequence[str], params: XGBoostParams, iteration: int
-) -> Values:
+def _evaluate(booster: Booster, data: Mapping[str, Data], scorers: Mapping[str, Scorer], iteration: int) -> Values:
     """All metrics, those of a channel side by side, the library's first."""
     found = booster.evaluate([(each.matrix, name) for name, each in data.items()], iteration)
-    if not ours:
-        return found
     values: dict[tuple[str, str], float] = {}
     for name, each in data.items():
-        values.update({key: value for key, value in found.items() if key[0] == name})
-        predictions = booster.predict_matrix(each.matrix)
-        for metric in ours:
-            values[name, metric] = computed(metric, each.labels, predictions, params.objective)
+        values |= {key: value for key, value in found.items() if key[0] == name}
+        if scorers[name].metrics:
+            computed = scorers[name](booster.predict_matrix(each.matrix))
+            values |= {(name, metric): value for metric, value in computed.items()}
     return values
 
 
