@@ -19,6 +19,7 @@ import logging
 import math
 import re
 import sys
+import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from ctypes import byref, c_char_p, c_float, c_int, c_uint64, c_void_p
@@ -332,11 +333,21 @@ def _plain(text: str) -> str:
     return re.sub(r"^\[\d\d:\d\d:\d\d\] \S+:\d+: ", "", text)
 
 
-@functools.cache
 def _library() -> Any:
+    library = _loaded()
+    if not hasattr(_thread, "logs"):  # the library keeps for each thread where its log goes
+        library.XGBRegisterLogCallback(_log)
+        _thread.logs = True
+    return library
+
+
+_thread: Final = threading.local()
+
+
+@functools.cache
+def _loaded() -> Any:
     library = ctypes.CDLL(str(_path()))
     library.XGBGetLastError.restype = c_char_p
-    library.XGBRegisterLogCallback(_log)
     return library
 
 
@@ -354,5 +365,5 @@ def _path() -> Path:
 @ctypes.CFUNCTYPE(None, c_char_p)
 def _log(text: bytes) -> None:
     """What the library logs, as lines of our log."""
-    line = re.sub(r"^\[\d\d:\d\d:\d\d\] (WARNING: )?(\S+:\d+: )?", "", text.decode(errors="replace").strip())
+    line = re.sub(r"^\[\d\d:\d\d:\d\d\] (WARNING: )?(\S+:\d+:\s+)?", "", text.decode(errors="replace").strip())
     logging.getLogger("clary").log(logging.WARNING if b"WARNING" in text else logging.INFO, "%s", line)

@@ -112,10 +112,12 @@ class XGBoostEnsemble:
         """What the models say together, float32, shape (n,) or (n, k)."""
         each = np.stack([member.scores(features) for member in self.members])  # (members, n[, k])
         if self.objective not in _VOTES:
-            return each.mean(axis=0, dtype=np.float64).astype(np.float32)
+            mean: Array = each.mean(axis=0, dtype=np.float64).astype(np.float32)
+            return mean
         classes = np.unique(each)
         votes = (each == classes[:, None, None]).sum(axis=1)  # (classes, n)
-        return classes[votes.argmax(axis=0)]  # the smallest of those that are said equally often
+        most: Array = classes[votes.argmax(axis=0)]  # the smallest of those that are said equally often
+        return most
 
     def to_bytes(self) -> bytes:
         """No file holds them all."""

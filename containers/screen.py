@@ -18,8 +18,10 @@ __all__ = ["Log", "Progress", "Terminal", "bar", "shorten", "smart", "table", "w
 
 _PROGRESS: Final = re.compile(rb"#progress_metric: host=\S+, completed ([0-9.]+) % ")
 _BATCH: Final = re.compile(rb"\] Iter (\d+): ")
-_WARNING: Final = re.compile(rb"^\[\S+ \S+ WARNING \S+\] ")
+_WARNING: Final = re.compile(rb"^\[\S+(?: \S+ WARNING \S+|:WARNING)\] ")
 _QUALITY: Final = re.compile(rb"#quality_metric: host=\S+, (?:epoch=\d+, )?(\S+ \S+) <(?:loss|score)>=(\S+)")
+_ROUND: Final = re.compile(rb"^\[(\d+)\]\t")
+_ROUND_QUALITY: Final = re.compile(rb"\t([^\t:]+-[^\t:]+):([^\t\n]+)")
 _BAR: Final = 24
 _PAUSE: Final = 0.1  # seconds between two redraws
 
@@ -100,19 +102,25 @@ class Progress:
 class Log:
     """Passes a job's output on as it is, and remembers what matters of it.
 
+    Parameters
+    ----------
+    rounds
+        Number of boosting rounds to expect, where there are such.
+
     Attributes
     ----------
     tail
         The last lines.
     quality
-        Metric → the last value that a ``#quality_metric`` line gave it.
+        Metric → the last value that a ``#quality_metric`` line or that of a boosting round gave it.
     completed
-        Share of the epochs that are done, as ``#progress_metric`` says.
+        Share of the epochs that are done, as ``#progress_metric`` says, or of the rounds.
     batch
         Number of the last mini-batch that the log speaks of.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rounds: int = 0) -> None:
+        self.rounds = rounds
         self.tail: deque[bytes] = deque(maxlen=15)
         self.quality: dict[str, str] = {}
         self.completed = 0.0
@@ -125,6 +133,9 @@ class Log:
         self.tail.append(line)
         if found := _PROGRESS.search(line):
             self.completed = float(found[1]) / 100
+        elif self.rounds and (found := _ROUND.search(line)):
+            self.completed = min(1.0, (int(found[1]) + 1) / self.rounds)
+            self.quality |= {name.decode(): value.decode() for name, value in _ROUND_QUALITY.findall(line)}
         elif found := _BATCH.search(line):
             self.batch = int(found[1])
         elif found := _QUALITY.search(line):
@@ -150,10 +161,12 @@ class Terminal(Log):
         Bytes given to the job so far and the number expected in all; (0, 0) where nobody knows.
     logs
         Whether to show the log lines above the progress line.
+    rounds
+        Number of boosting rounds to expect, where there are such.
     """
 
-    def __init__(self, title: str, fed: Callable[[], tuple[int, int]], *, logs: bool) -> None:
-        super().__init__()
+    def __init__(self, title: str, fed: Callable[[], tuple[int, int]], *, logs: bool, rounds: int = 0) -> None:
+        super().__init__(rounds)
         self._title = title
         self._fed = fed
         self._logs = logs

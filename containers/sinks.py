@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, cast
@@ -112,6 +112,8 @@ class Target:
         """Rows in the wanted form, in pieces of a size that memory holds."""
         if batch.weights is not None and self.format != "libsvm":
             raise DataError(f"{self.format} has no place for the weights of rows: write libsvm")
+        if batch.queries is not None and self.format != "libsvm":
+            raise DataError(f"{self.format} has no place for the query numbers of rows (qid:): write libsvm")
         batch = batch.astype(self.dtype)  # type: ignore[arg-type]  # a dtype's name is one
         dense = self.format in _DENSE or self.sparse is False
         step = len(batch)
@@ -120,9 +122,9 @@ class Target:
         for start in range(0, len(batch), max(1, step)):
             part = batch[start : start + step]
             if dense:
-                yield Batch(part.dense(), part.labels, ids=part.ids)
+                yield replace(part, features=part.dense())
             elif self.sparse and not isinstance(part.features, CSR):
-                yield Batch(CSR.from_dense(part.features), part.labels, ids=part.ids)
+                yield replace(part, features=CSR.from_dense(part.features))
             else:
                 yield part
 

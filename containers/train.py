@@ -105,10 +105,13 @@ class _Job:
     def _log(self, feeders: Sequence[Feeder]) -> Log:
         if not smart(sys.stdout.isatty()):
             return Log()
-        epochs = _epochs(self.algorithm, self.hyperparameters)
+        epochs = _count(self.algorithm, self.hyperparameters, "epochs") or 1
+        rounds = _count(self.algorithm, self.hyperparameters, "num_round")
         expected = sum(feeder.source.size * (epochs if feeder.source is self.sources[0] else 1) for feeder in feeders)
         title = f"training {self.algorithm.name}"
-        return Terminal(title, lambda: (sum(feeder.passed for feeder in feeders), expected), logs=self.logs)
+        return Terminal(
+            title, lambda: (sum(feeder.passed for feeder in feeders), expected), logs=self.logs, rounds=rounds
+        )
 
     def _finish(self, tree: Tree, child: Child, log: Log) -> int:
         """Pack the model of a job that ended well, explain one that did not."""
@@ -222,8 +225,8 @@ def _complete(algorithm: Algorithm, given: Mapping[str, str], sources: Sequence[
     return {**given, "feature_dim": str(width)}
 
 
-def _epochs(algorithm: Algorithm, given: Mapping[str, str]) -> int:
-    """Number of passes to expect, for the progress bar only."""
-    default = next((str(spec.default) for spec in algorithm.params.specs() if spec.name == "epochs"), "1")
-    text = given.get("epochs", default)
-    return int(text) if text.isdecimal() else 1
+def _count(algorithm: Algorithm, given: Mapping[str, str], name: str) -> int:
+    """Number of passes or rounds to expect, for the progress bar only; 0 where there are none of the kind."""
+    defaults = {spec.name: str(spec.default) for spec in algorithm.params.specs()}
+    text = given.get(name, defaults.get(name, ""))
+    return int(text) if name in defaults and text.isdecimal() else 0
