@@ -70,9 +70,8 @@ def _algorithm_page(shown: Algorithm) -> str:
                 _table(("name", "what", "aim", "regular expression"), metrics),
                 "## Responses\n",
                 f"`Accept`: {', '.join(f'`{types[name]}`' for name in shown.accepts)}; the first is the default.\n",
-                f"## Artifact\n\n`model.tar.gz` holds one file, `{shown.artifact}`" + (
-                    ", or one for each model of an ensemble." if shown.combine else "."
-                ),
+                f"## Artifact\n\n`model.tar.gz` holds one file, `{shown.artifact}`"
+                + (", or one for each model of an ensemble." if shown.combine else "."),
             ]
         )
         + "\n"
@@ -90,7 +89,11 @@ def _modes(shown: Algorithm) -> str:
     """How the channels' data comes."""
     types = {row.name: row.media_types[0] for row in FORMATS}
     kept = [types[name] for name in shown.content_types if shown.manners.objection(name, {}, piped=True)]
-    return "File, FastFile and Pipe mode" + (f"; {', '.join(f'`{name}`' for name in kept)} not by Pipe." if kept else ".")
+    return (
+        "File, FastFile and Pipe mode"
+        + (f"; {', '.join(f'`{name}`' for name in kept)} not by Pipe" if kept else "")
+        + "."
+    )
 
 
 def _settings_page() -> str:
