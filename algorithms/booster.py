@@ -336,7 +336,7 @@ def _plain(text: str) -> str:
 def _library() -> Any:
     library = _loaded()
     if not hasattr(_thread, "logs"):  # the library keeps for each thread where its log goes
-        library.XGBRegisterLogCallback(_log)
+        library.XGBRegisterLogCallback(_LOG)
         _thread.logs = True
     return library
 
@@ -362,8 +362,11 @@ def _path() -> Path:
     raise MissingExtraError("xgboost", extra="xgboost")
 
 
-@ctypes.CFUNCTYPE(None, c_char_p)
 def _log(text: bytes) -> None:
     """What the library logs, as lines of our log."""
     line = re.sub(r"^\[\d\d:\d\d:\d\d\] (WARNING: )?(\S+:\d+:\s+)?", "", text.decode(errors="replace").strip())
     logging.getLogger("clary").log(logging.WARNING if b"WARNING" in text else logging.INFO, "%s", line)
+
+
+_LOG: Final = ctypes.CFUNCTYPE(None, c_char_p)(_log)
+"""`_log` as the library calls it; kept for as long as it may."""

@@ -20,7 +20,7 @@ from ..errors import AlgorithmError, ClaryError, UserError
 from ..recordio.batch import Array
 from .base import Checkpoints, Report
 from .booster import Booster, BoosterError, Matrix
-from .xgboost_metrics import computed, maximized, split
+from .xgboost_metrics import Scorer, maximized, split
 from .xgboost_params import XGBoostParams
 
 __all__ = ["Data", "boost", "cross_validate", "folds", "translated"]
@@ -100,6 +100,7 @@ def boost(
     checkpoints = report.checkpoints(part)
     start = 0 if checkpoints is None else _resume(booster, checkpoints, report)
     booster.set({**params.library, "eval_metric": library, "validate_parameters": "1"})
+    scorers = {name: Scorer(ours, params.objective or _OBJECTIVE, each.labels) for name, each in data.items()}
     rule = _rule(params, data, report)
     values: Values = {}
     for iteration in range(start, params.num_round):
@@ -107,7 +108,7 @@ def boost(
         booster.update(data["train"].matrix, iteration)
         if keep is not None and iteration == start:
             keep(booster)
-        values = _evaluate(booster, data, ours, params.objective or _OBJECTIVE, iteration)
+        values = _evaluate(booster, data, scorers, iteration)
         report.round(iteration, values)
         if checkpoints is not None:
             checkpoints.save(iteration, booster.to_bytes())
@@ -137,17 +138,15 @@ def _resume(booster: Booster, checkpoints: Checkpoints, report: Report) -> int:
     return 0
 
 
-def _evaluate(
-    booster: Booster, data: Mapping[str, Data], ours: Sequence[str], objective: str, iteration: int
-) -> Values:
+def _evaluate(booster: Booster, data: Mapping[str, Data], scorers: Mapping[str, Scorer], iteration: int) -> Values:
     """All metrics, those of a channel side by side, the library's first."""
     found = booster.evaluate([(each.matrix, name) for name, each in data.items()], iteration)
     values: dict[tuple[str, str], float] = {}
     for name, each in data.items():
         values |= {key: value for key, value in found.items() if key[0] == name}
-        if ours:
-            predictions = booster.predict_matrix(each.matrix)
-            values |= {(name, metric): computed(metric, each.labels, predictions, objective) for metric in ours}
+        if scorers[name].metrics:
+            scores = scorers[name](booster.predict_matrix(each.matrix))
+            values |= {(name, metric): value for metric, value in scores.items()}
     return values
 
 
