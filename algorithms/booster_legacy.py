@@ -167,7 +167,7 @@ def _is_setting(value: Any) -> bool:
 def _linear(source: _Source, features: int, groups: int) -> dict[str, Any]:
     """Weights of a linear booster, shape ((d + 1) * groups,); the biases are last."""
     source.take(_LINEAR)
-    weights = source.vector("<f4")
+    weights = source.vector()
     if len(weights) != (features + 1) * groups:
         raise ArtifactError(f"{len(weights)} weights for {features} features and {groups} outputs")
     return {"weights": weights}
@@ -198,7 +198,7 @@ def _boosted(source: _Source, booster: str, features: int, groups: int) -> dict[
     inner = {"name": "gbtree", "model": model}
     if booster == "gbtree":
         return inner
-    weights = source.vector("<f4")
+    weights = source.vector()
     if len(weights) != count:
         raise ArtifactError(f"{len(weights)} weights for {count} trees")
     return {"name": booster, "gbtree": inner, "weight_drop": weights.tolist()}
@@ -280,8 +280,8 @@ class _Source:
     def array(self, dtype: np.dtype[Any] | str, count: int) -> Array:
         return np.frombuffer(self.bytes(np.dtype(dtype).itemsize * count), dtype)
 
-    def vector(self, dtype: str) -> Array:
-        return self.array(dtype, self.count())
+    def vector(self) -> Array:
+        return self.array("<f4", self.count())
 
     def text(self, longest: int | None = None) -> str:
         size = self.count()
@@ -300,14 +300,14 @@ _MARKERS: Final = {"f4": b"d", "i4": b"l", "i8": b"L", "u1": b"U"}
 
 
 def ubjson(value: Any) -> bytes:
-    """A value as UBJSON, as the library writes it: arrays have a type, lists have none.
+    r"""A value as UBJSON, as the library writes it: arrays have a type, lists have none.
 
     Examples
     --------
-    >>> ubjson({"a": "text"})
-    b'{L\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x01aSL\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x04text}'
+    >>> ubjson([])
+    b'[#L\x00\x00\x00\x00\x00\x00\x00\x00'
     >>> ubjson(np.array([1, 2], np.uint8))
-    b'[$U#L\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02\\x01\\x02'
+    b'[$U#L\x00\x00\x00\x00\x00\x00\x00\x02\x01\x02'
     """
     if isinstance(value, Mapping):
         return b"{" + b"".join(_sized(key.encode()) + ubjson(item) for key, item in value.items()) + b"}"
@@ -319,8 +319,8 @@ def ubjson(value: Any) -> bytes:
         return b"d" + struct.pack(">f", value)
     if isinstance(value, list):
         return b"[#L" + struct.pack(">q", len(value)) + b"".join(map(ubjson, value))
-    big = value.astype(value.dtype.newbyteorder(">"))
-    return b"[$" + _MARKERS[value.dtype.str[1:]] + b"#L" + struct.pack(">q", len(value)) + big.tobytes()
+    data: bytes = value.astype(value.dtype.newbyteorder(">")).tobytes()
+    return b"[$" + _MARKERS[value.dtype.str[1:]] + b"#L" + struct.pack(">q", len(value)) + data
 
 
 def _sized(data: bytes) -> bytes:

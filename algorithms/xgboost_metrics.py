@@ -24,7 +24,7 @@ from ..recordio.batch import Array
 from .base import Metric
 from .scores import regression_scores
 
-__all__ = ["METRICS", "computed", "maximized", "split"]
+__all__ = ["METRICS", "Scorer", "maximized", "split"]
 
 _CHANNELS: Final = ("train", "validation")
 
@@ -110,7 +110,7 @@ def maximized(metric: str) -> bool:
 
 
 def split(metrics: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The metrics that the library computes, and those that are `computed` here; in their order, each once.
+    """The metrics that the library computes, and those of a `Scorer`; in their order, each once.
 
     Examples
     --------
@@ -144,6 +144,11 @@ class _Counts:
     rows: Array
     told: Array
     hits: Array
+
+    def of_class_one(self) -> _Counts:
+        """The counts of class 1 alone; it may be none of those seen."""
+        one = self.classes == 1
+        return _Counts(self.classes[one], self.rows[one], self.told[one], self.hits[one])
 
 
 def _accuracy(counts: _Counts) -> float:
@@ -208,43 +213,80 @@ _OF_CLASSES: Final[Mapping[str, Callable[[_Counts], float]]] = {
 _OF_NUMBERS: Final[Mapping[str, Callable[[Array, Array], float]]] = {"mse": _mse, "r2": _r2}
 
 
-def computed(metric: str, labels: Array, predictions: Array, objective: str) -> float:
-    """The value of one of the container's own metrics.
+class Scorer:
+    """Computes the container's own metrics of one data set, round after round.
 
     Parameters
     ----------
-    metric
-        One of those that `split` names second.
-    labels
-        Shape (n,).
-    predictions
-        As the library transforms them for the objective, shape (n,), or (n, k) for multi:softprob.
+    metrics
+        Those that `split` names second.
     objective
         The library's name of it: ``binary:logistic``.
+    labels
+        Shape (n,).
 
     Raises
     ------
     UserError
-        When the metric makes no sense for the objective or the labels.
+        When a metric makes no sense for the objective or for the labels.
 
     Examples
     --------
-    >>> labels, probabilities = np.array([0, 1, 1, 0]), np.array([0.2, 0.6, 0.4, 0.1], np.float32)
-    >>> computed("accuracy", labels, probabilities, "binary:logistic")
-    0.75
+    >>> scorer = Scorer(["accuracy", "recall"], "binary:logistic", np.array([0, 1, 1, 0]))
+    >>> scorer(np.array([0.2, 0.6, 0.4, 0.1], np.float32))
+    {'accuracy': 0.75, 'recall': 0.5}
     """
-    if metric in _OF_NUMBERS:
-        if objective.startswith("multi:"):
-            raise UserError(f"eval_metric {metric!r} compares numbers, but {objective!r} tells classes: use 'accuracy'")
-        return _OF_NUMBERS[metric](predictions, labels)
-    if objective not in _TOLD:
+
+    def __init__(self, metrics: Sequence[str], objective: str, labels: Array) -> None:
+        self.metrics = tuple(metrics)
+        self.objective = objective
+        self.labels = labels
+        for name in metrics:
+            _check_objective(name, objective)
+        self._of_classes = [name for name in metrics if name in _OF_CLASSES]
+        if self._of_classes:
+            self._actual = _classes(labels, self._of_classes[0])
+            self._check_two_classes(self._actual)
+
+    def __call__(self, predictions: Array) -> dict[str, float]:
+        """The value of each metric.
+
+        Parameters
+        ----------
+        predictions
+            As the library transforms them for the objective, shape (n,), or (n, k) for multi:softprob.
+
+        Raises
+        ------
+        UserError
+            When a metric of two classes meets a third one.
+        """
+        found = {name: _OF_NUMBERS[name](predictions, self.labels) for name in self.metrics if name in _OF_NUMBERS}
+        if self._of_classes:
+            told = _TOLD[self.objective](predictions).astype(np.intp)
+            self._check_two_classes(told)
+            counts = _count(self._actual, told)
+            one = counts.of_class_one()
+            found |= {name: _OF_CLASSES[name](one if name in _OF_TWO_CLASSES else counts) for name in self._of_classes}
+        return {name: found[name] for name in self.metrics}
+
+    def _check_two_classes(self, classes: Array) -> None:
+        for name in self._of_classes:
+            if name in _OF_TWO_CLASSES and len(classes) and classes.max() > 1:
+                others = "f1_macro" if name == "f1_binary" else f"{name}_macro or {name}_micro"
+                raise UserError(
+                    "Target is multiclass but average='binary'. Please choose another average setting: "
+                    f"eval_metric {name!r} is for the classes 0 and 1, got class {classes.max()}; use {others}"
+                )
+
+
+def _check_objective(metric: str, objective: str) -> None:
+    if metric in _OF_CLASSES and objective not in _TOLD:
         raise UserError(
             f"eval_metric {metric!r} needs an objective that tells classes ({', '.join(_TOLD)}), got {objective!r}"
         )
-    counts = _count(_classes(labels, metric), _TOLD[objective](predictions).astype(np.intp))
-    if metric in _OF_TWO_CLASSES:
-        counts = _class_one(counts, metric)
-    return _OF_CLASSES[metric](counts)
+    if metric in _OF_NUMBERS and objective.startswith("multi:"):
+        raise UserError(f"eval_metric {metric!r} compares numbers, but {objective!r} tells classes: use 'accuracy'")
 
 
 def _classes(labels: Array, metric: str) -> Array:
@@ -262,15 +304,3 @@ def _count(actual: Array, told: Array) -> _Counts:
     rows, found, hits = (np.bincount(each, minlength=size) for each in (actual, told, actual[told == actual]))
     seen = np.flatnonzero(rows + found)
     return _Counts(seen, rows[seen], found[seen], hits[seen])
-
-
-def _class_one(counts: _Counts, metric: str) -> _Counts:
-    """The counts of class 1 of two; it may be none of those seen."""
-    if (counts.classes > 1).any():
-        others = "f1_macro" if metric == "f1_binary" else f"{metric}_macro or {metric}_micro"
-        raise UserError(
-            "Target is multiclass but average='binary'. Please choose another average setting: "
-            f"eval_metric {metric!r} is for the classes 0 and 1, got class {counts.classes.max()}; use {others}"
-        )
-    one = counts.classes == 1
-    return _Counts(counts.classes[one], counts.rows[one], counts.told[one], counts.hits[one])

@@ -72,9 +72,10 @@ class Golden:
         return sparse(self.rows)
 
     def labels(self, channel: str, count: int) -> Array | None:
-        """Labels 0, 1, … of that many rows, where the algorithm wants some in this channel."""
-        classes = self.description.get("classes", self.description["data"].get("classes"))
-        return np.arange(count) % classes if channel in self.algorithm.labelled else None
+        """Labels 0, 1, … (or from `first_class` on) of that many rows, where the algorithm wants some in this channel."""
+        classes = self.description.get("classes", self.description["data"].get("classes", 1))
+        labels = np.arange(count) % classes
+        return labels + self.description.get("first_class", 0) if channel in self.algorithm.labelled else None
 
     def encoded(self, form: str, channel: str) -> bytes:
         """The rows in a format."""
