@@ -12,6 +12,8 @@ ARG BASE_IMAGE=python:3.12-slim-bookworm
 FROM ${BASE_IMAGE} AS build
 # Where the packages come from; ignored when build/wheels holds them. Proxy arguments need no declaration.
 ARG PIP_INDEX_URL
+# An extra of the package that the algorithm needs: xgboost, or nothing.
+ARG EXTRA
 # The pattern may match nothing, so the folder is optional; COPY needs one source that is always there.
 COPY pyproject.toml build/wheel[s] /wheels/
 COPY . /src
@@ -20,7 +22,7 @@ COPY . /src
 RUN if ls /wheels/*.whl >/dev/null 2>&1; then export PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels; fi \
  && export PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
  && python3 -m venv /opt/clary \
- && /opt/clary/bin/pip install /src \
+ && /opt/clary/bin/pip install "/src${EXTRA:+[$EXTRA]}" \
  && /opt/clary/bin/pip uninstall --yes --quiet setuptools
 
 FROM ${BASE_IMAGE}

@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 ALGORITHM ?= kmeans
+# An algorithm that needs more than numpy has an extra of its name.
+EXTRA = $(filter xgboost,$(ALGORITHM))
 IMAGE ?= clary-$(ALGORITHM)
 BASE_IMAGE ?= python:3.12-slim-bookworm
 # The Python of BASE_IMAGE, for `make wheels`.
@@ -72,15 +74,16 @@ image: ## build the image (ALGORITHM=, IMAGE=, BASE_IMAGE=; without network: WHE
 	$(DOCKER) build --tag $(IMAGE) $(if $(WHEELS),--network none) $(DOCKER_BUILD_FLAGS) \
 		--build-arg BASE_IMAGE=$(BASE_IMAGE) \
 		--build-arg ALGORITHM=$(ALGORITHM) \
+		--build-arg EXTRA=$(EXTRA) \
 		--build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) \
 		--build-arg REVISION=$$(git rev-parse --verify --quiet HEAD 2>/dev/null) \
 		--build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) .
 	rm -rf build/wheels
 
 # clary itself is built inside, from the tree, for which setuptools must be among the wheels.
-wheels: .venv/pip.stamp ## fetch into wheels/ what the image installs (PYTHON_VERSION=, that of BASE_IMAGE)
+wheels: .venv/pip.stamp ## fetch into wheels/ what the image installs (ALGORITHM=, PYTHON_VERSION=, that of BASE_IMAGE)
 	rm -rf wheels
-	$(PIP) download --dest wheels --only-binary :all: --python-version $(PYTHON_VERSION) . 'setuptools>=77'
+	$(PIP) download --dest wheels --only-binary :all: --python-version $(PYTHON_VERSION) '.$(if $(EXTRA),[$(EXTRA)])' 'setuptools>=77'
 
 clean: ## remove everything that can be made again
 	rm -rf .venv build dist site wheels *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

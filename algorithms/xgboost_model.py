@@ -178,7 +178,8 @@ def _select(model: XGBoostModel | XGBoostEnsemble, scores: Array, key: str) -> S
         best: Sequence[Any] = (scores.max(axis=1) if many else scores).tolist()
         return best
     if key in ("probabilities", "raw_scores"):
-        both: Sequence[Any] = (scores if many else np.column_stack([1 - scores, scores])).tolist()
+        wide = scores.astype(np.float64)  # as the container subtracts
+        both: Sequence[Any] = (wide if many else np.column_stack([1 - wide, wide])).tolist()
         return both
     alone: Sequence[Any] = scores.tolist()
     return alone

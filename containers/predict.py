@@ -20,7 +20,7 @@ from ..algorithms.registry import open_artifact
 from ..errors import AlgorithmError, ArtifactError, DataError, PlatformError, UsageError, UserError
 from ..recordio import framing
 from ..recordio.batch import Batch
-from ..recordio.content import format_of
+from ..recordio.content import format_of, parse_media_type
 from ..recordio.jsonlines import read_json
 from ..recordio.shingles import shingle_batches
 from ..recordio.writer import write_batch
@@ -84,7 +84,7 @@ def predict(
         open_input(data) as given,
         _server(model, folder) as connection,
     ):
-        cut = shingle == 1 and _is_taken(kind, folder)
+        cut = shingle == 1 and _is_taken(kind, media, folder)
         if cut:
             pieces = _cut(given.stream, *_CUTS[kind])
         else:
@@ -112,17 +112,30 @@ def _rows(given: Input, kind: str, media: str, folder: Path, options: Options, s
     if kind == "json":
         rows = _json(given.stream)
     elif kind == "libsvm":
-        rows = given.batches(kind, replace(options, features=_width(folder, shingle)))
+        first = int(_parameters(folder).get("first_index", options.first_index))
+        rows = given.batches(kind, replace(options, features=_width(folder, shingle), first_index=first))
     elif kind in _CUTS:
-        rows = given.batches(media, options)  # the parameters of a media type count too
+        said = media.partition(";")  # the parameters of a media type count too
+        usual = (f"{name}={value}" for name, value in _parameters(folder).items())
+        rows = given.batches(";".join([said[0], *usual, said[2]]), options)
     else:
         rows = given.batches(kind, options)
     return rows if shingle == 1 else shingle_batches(rows, shingle)
 
 
-def _is_taken(kind: str, folder: Path) -> bool:
-    """Whether the server reads this format itself, and the file can be cut into requests."""
-    return kind in _ALWAYS_TAKEN or (kind in _CUTS and kind in open_artifact(folder)[0].manners.requests)
+def _is_taken(kind: str, media: str, folder: Path) -> bool:
+    """Whether the server reads this format itself, labels and all, and the file can be cut into requests."""
+    labels = parse_media_type(media).parameters.get("label_size", "0")
+    if kind in _ALWAYS_TAKEN and labels == "0":
+        return True
+    manners = open_artifact(folder)[0].manners
+    leaves_out = manners.request_parameters({"label_size": labels})["label_size"]
+    return kind in _CUTS and kind in manners.requests and leaves_out == labels
+
+
+def _parameters(folder: Path) -> Mapping[str, str]:
+    """What the algorithm takes for granted of a content type."""
+    return open_artifact(folder)[0].manners.channel_parameters
 
 
 def _width(folder: Path, shingle: int) -> int:

@@ -46,5 +46,6 @@ def test_title(image_of: ImageOf, name: str) -> None:
 
 
 def test_layers(image_of: ImageOf) -> None:
-    """The images of all algorithms are the same layers: each after the first takes no room."""
-    assert len({inspect(image_of(name), "{{json .RootFS.Layers}}", "image") for name in ALGORITHMS}) == 1
+    """The images of all algorithms that need no more than numpy are the same layers: only the first takes room."""
+    alike = [name for name in ALGORITHMS if name != "xgboost"]
+    assert len({inspect(image_of(name), "{{json .RootFS.Layers}}", "image") for name in alike}) == 1
