@@ -218,6 +218,10 @@ class Booster:
             raise BoosterError("the model is empty")
         _call("XGBoosterLoadModelFromBuffer", self.handle, data, c_uint64(len(data)))
 
+    def restore(self, data: bytes) -> None:
+        """Take a snapshot: a model and how it was trained, as the Python package pickles it."""
+        _call("XGBoosterUnserializeFromBuffer", self.handle, data, c_uint64(len(data)))
+
     def configuration(self) -> dict[str, Any]:
         """All parameters in use."""
         found: dict[str, Any] = json.loads(self._text("XGBoosterSaveJsonConfig"))
@@ -252,6 +256,13 @@ class Booster:
         count = c_uint64()
         _call("XGBoosterGetNumFeature", self.handle, byref(count))
         return count.value
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Names of the columns, none where they have none."""
+        count, names = c_uint64(), ctypes.POINTER(c_char_p)()
+        _call("XGBoosterGetStrFeatureInfo", self.handle, b"feature_name", byref(count), byref(names))
+        return [(names[i] or b"").decode(errors="replace") for i in range(count.value)]
 
     def attribute(self, name: str) -> str | None:
         """A word that was kept with the model."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from ctypes import POINTER, byref, c_char_p, c_uint64
 from dataclasses import dataclass
 from typing import Any, Final
 
 from ..errors import ArtifactError
-from .booster import Booster, BoosterError, _call
+from .booster import Booster, BoosterError
+from .booster_check import check_model
 from .booster_legacy import read_legacy
 from .pickled import is_pickle, read_booster
+from .ubjson import read_ubjson
 
 __all__ = ["Origin", "open_booster"]
 
@@ -40,7 +41,7 @@ class Origin:
     version
         Of the XGBoost that wrote it: ``3.0.5``, ``1.7``, ``before 1.0``; ``unknown``.
     feature_names
-        None where the features had no names.
+        Empty where the features had no names.
     best_rounds
         How many rounds count after early stopping; None when all do. They are rounds of the library as it has the
         model now, which `Booster.predict` takes.
@@ -88,14 +89,14 @@ def _open(data: bytes, state: Mapping[str, Any], pickled: str) -> tuple[Booster,
         if data.startswith(_UBJSON):
             form, version, booster = "UBJSON", _version(_UBJSON_VERSION, ord, data), _load_ubjson(data)
         elif _JSON.match(data):
-            model = _model_of_snapshot(data, names) if pickled else data
+            model = _json_model(data, names, snapshot=bool(pickled))
             form, version, booster = "JSON", _version(_JSON_VERSION, int, model), _load(model)
         else:
             model, configuration = _parts(data)
             legacy = read_legacy(model, names)
             form, booster = "binary", _load(legacy.document)
             version = _version(_JSON_VERSION, int, configuration) or legacy.version
-        names = _feature_names(booster) or names
+        names = booster.feature_names or names
         origin = Origin(pickled + form, _shown(version), tuple(names), _best_rounds(booster, state, version))
     except BoosterError as error:
         raise ArtifactError(f"the XGBoost library refuses it: {error}") from error
@@ -110,22 +111,28 @@ def _load(document: bytes) -> Booster:
 
 def _load_ubjson(data: bytes) -> Booster:
     """A model, or that of a snapshot; how it was trained, on whatever device, is left behind."""
+    document = read_ubjson(data)
     if not data.startswith(_UBJSON_SNAPSHOT):
+        check_model(document)
         return _load(data)
+    check_model(document.get("Model"))
     snapshot = Booster()
-    _call("XGBoosterUnserializeFromBuffer", snapshot.handle, data, c_uint64(len(data)))
+    snapshot.restore(data)
     return _load(snapshot.to_bytes())
 
 
-def _model_of_snapshot(data: bytes, names: list[str]) -> bytes:
-    """The model in a JSON snapshot; the names of its features stood beside it, not in it, until 1.3."""
+def _json_model(data: bytes, names: list[str], *, snapshot: bool) -> bytes:
+    """The model in a JSON document; the names of its features stood beside a snapshot, not in it, until 1.3."""
     try:
-        model = json.loads(data)["Model"]
-        learner = model["learner"]
-        learner["feature_names"] = learner.get("feature_names") or names
+        document = json.loads(data)
+        model = document["Model"] if snapshot else document
+        if snapshot:
+            learner = model["learner"]
+            learner["feature_names"] = learner.get("feature_names") or names
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"the JSON holds no model: {error!s:.200}") from error
-    return json.dumps(model).encode()
+    check_model(model)
+    return json.dumps(model).encode() if snapshot else data
 
 
 def _parts(data: bytes) -> tuple[bytes, bytes]:
@@ -147,12 +154,6 @@ def _shown(version: tuple[int, ...]) -> str:
     if not version:
         return "unknown"
     return ".".join(map(str, version)) if version[0] else "before 1.0"
-
-
-def _feature_names(booster: Booster) -> list[str]:
-    count, names = c_uint64(), POINTER(c_char_p)()
-    _call("XGBoosterGetStrFeatureInfo", booster.handle, b"feature_name", byref(count), byref(names))
-    return [(names[i] or b"").decode(errors="replace") for i in range(count.value)]
 
 
 def _best_rounds(booster: Booster, state: Mapping[str, Any], version: tuple[int, ...]) -> int | None:

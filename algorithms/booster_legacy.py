@@ -104,7 +104,7 @@ def read_legacy(data: bytes, feature_names: Sequence[str] = ()) -> Legacy:
         "feature_types": [],
         "gradient_booster": model,
         "learner_model_param": {
-            "base_score": repr(_base_score(base_score, objective, (major, minor))),
+            "base_score": format(_base_score(base_score, objective, (major, minor)), ".9g"),  # 3.0 reads no more digits
             "boost_from_average": "1",
             "num_class": str(classes),
             "num_feature": str(features),
@@ -156,7 +156,7 @@ def _objective(name: str, classes: int, attributes: Mapping[str, str]) -> dict[s
         raise ArtifactError(f"the objective is no JSON: {error!s:.100}") from error
     if not isinstance(objective, dict) or not all(_is_setting(value) for value in objective.values()):
         raise ArtifactError("the objective is no object of texts")
-    return {**objective, "name": name}
+    return {"reg_loss_param": {"scale_pos_weight": "1"}, **objective, "name": name}  # 3.0 wants it of reg:gamma
 
 
 def _is_setting(value: Any) -> bool:

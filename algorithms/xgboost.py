@@ -18,7 +18,7 @@ from typing import Final
 
 import numpy as np
 
-from ..errors import ChannelError
+from ..errors import ChannelError, UserError
 from ..recordio.batch import CSR, Batch, concatenate
 from .base import Algorithm, Channel, Model, Report
 from .booster import Booster, BoosterError, Matrix, library_version
@@ -52,6 +52,8 @@ def fit(params: XGBoostParams, channels: Mapping[str, Channel], report: Report) 
         report.info(f"Validation matrix has {len(batches['validation'])} rows")
     try:
         if params.kfold is not None:
+            if any(batch.queries is not None for batch in batches.values()):
+                raise UserError("_kfold would tear queries apart: leave out _kfold, or qid in the data")
             everything = concatenate([_widened(batch, width) for batch in batches.values()])
             del batches
             return XGBoostEnsemble([_model(each) for each in cross_validate(params, _data(everything), report)])
@@ -100,7 +102,8 @@ def _widened(batch: Batch, width: int) -> Batch:
 
 def _data(batch: Batch) -> Data:
     assert batch.labels is not None  # noqa: S101  # as `_read` has seen
-    return Data(Matrix(batch.features, batch.labels, batch.weights, batch.queries), batch.labels)
+    queries = None if batch.queries is None else np.unique(batch.queries, return_inverse=True)[1]
+    return Data(Matrix(batch.features, batch.labels, batch.weights, queries), batch.labels)
 
 
 def _keeper(params: XGBoostParams, report: Report) -> Callable[[Booster], None] | None:

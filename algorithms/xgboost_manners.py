@@ -30,7 +30,7 @@ _CONTENT_TYPES: Final = (
 _LABELS: Final = {"csv": "csv", "libsvm": "libsvm", "parquet": "parquet", "recordio": "recordio-protobuf"}
 """What the container calls our formats."""
 
-_LIBSVM: Final = re.compile(rb"\s*\S+(\s+(qid:\d+|\d+:\S+))*\s*(#.*)?")
+_LIBSVM: Final = re.compile(rb"\s*[-+.\w]+(:[-+.\w]+)?(\s+(qid:\d+|\d+:\S+))*\s*(#.*)?")
 
 
 class XGBoostManners(Manners):

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..errors import AlgorithmError, ClaryError, UserError
+from ..errors import AlgorithmError, ArtifactError, ClaryError, UserError
 from ..recordio.batch import Array
 from .base import Checkpoints, Report
 from .booster import Booster, BoosterError, Matrix
+from .booster_check import check_model
+from .ubjson import read_ubjson
 from .xgboost_metrics import Scorer, maximized, split
 from .xgboost_params import XGBoostParams
 
@@ -31,20 +34,23 @@ Values = Mapping[tuple[str, str], float]
 _OBJECTIVE = "reg:squarederror"
 """The library's own, where the user names none."""
 
-_USERS_FAULTS = (
-    *(
-        "label must be",
-        "labels must be",
-        "Label set is",
-        "labels_.size()",
-        "base_score must be",
-        "reg_lambda should be",
-    ),
-    *("feature_names mismatch", "only contains pos or neg samples", "Target is multiclass but average='binary'"),
-    *("Invalid Parameter", "Invalid Input", "Weights must be", "weights must be", "qid", "query", "num_class"),
-    *("Unknown objective function", "Unknown metric", "is not supported", "should be", "expect", "Must have"),
-)
-"""What the library says when the data or a hyperparameter is wrong."""
+_USERS_FAULTS = ("Check failed: ", "label must be", "Parameter", "Out of range value", "Unknown ")
+"""How the library begins what it says of data, a hyperparameter or both, as nothing else of a job is left to it."""
+
+_REMEDIES: Mapping[str, str] = {
+    "labels_lower_bound_": "survival:aft and its metrics need two bounds of each label, which no content type of a "
+    "channel can hold: use survival:cox",
+    "No more tree left for updating": "process_type update changes a model that is there already, and a job begins "
+    "without one: leave out process_type",
+    "can not be used to create new trees": "a job begins without trees: name an updater that grows them, or none",
+    "preds.Size() == info.labels.Size()": "an eval_metric takes one number a row, but the objective gives one for "
+    "each class: use merror or mlogloss",
+    "tweedie-nloglik@rho": "eval_metric tweedie-nloglik cannot be asked for: it is told where the objective is "
+    "reg:tweedie and eval_metric is left out",
+    "std::isnan(v)": "the labels and weights do not tell where to begin: are all weights 0?",
+    "num_feature != 0": "the rows have labels but no features",
+}
+"""What the library says without words, or in its own → what it means in a job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +68,11 @@ class Data:
 def translated(error: BoosterError) -> ClaryError:
     """An error of the library, as one that says whose fault it is."""
     text = str(error)
-    if any(fault in text for fault in _USERS_FAULTS):
-        return UserError(text)
-    return AlgorithmError(f"XGB train call failed with exception:\n {text}")
+    if not any(fault in text for fault in _USERS_FAULTS):
+        return AlgorithmError(f"XGB train call failed with exception:\n {text}")
+    words = re.sub(r"^Check failed: .*?(?<!:):(?!:)\s*", "", text) or text  # the condition in C++ tells nobody anything
+    remedy = next((remedy for sign, remedy in _REMEDIES.items() if sign in text), None)
+    return UserError(f"{remedy} ({words})" if remedy else words)
 
 
 def boost(
@@ -102,18 +110,25 @@ def boost(
     booster.set({**params.library, "eval_metric": library, "validate_parameters": "1"})
     scorers = {name: Scorer(ours, params.objective or _OBJECTIVE, each.labels) for name, each in data.items()}
     rule = _rule(params, data, report)
+    if rule is not None and start:
+        rule.resume(booster, start)
+    if keep is not None and start:
+        keep(booster)
     values: Values = {}
     for iteration in range(start, params.num_round):
+        if rule is not None and rule.over:
+            break
         report.check()
         booster.update(data["train"].matrix, iteration)
-        if keep is not None and iteration == start:
+        if keep is not None and iteration == 0:
             keep(booster)
         values = _evaluate(booster, data, scorers, iteration)
         report.round(iteration, values)
+        if rule is not None:
+            rule.heed(booster, iteration, values)
         if checkpoints is not None:
             checkpoints.save(iteration, booster.to_bytes())
-        if rule is not None and rule.ends(iteration, values):
-            break
+    values = values or _evaluate(booster, data, scorers, start - 1)  # all rounds may have been in the checkpoint
     return (booster if rule is None else rule.best_of(booster, report)), values
 
 
@@ -128,8 +143,9 @@ def _resume(booster: Booster, checkpoints: Checkpoints, report: Report) -> int:
     """Load the last whole checkpoint; the number of the round to go on with."""
     for number, content, name in checkpoints.saved():
         try:
+            check_model(read_ubjson(content))
             booster.load(content)
-        except BoosterError as error:
+        except (ArtifactError, BoosterError) as error:
             report.warning(f"the checkpoint {name} is damaged and passed over: {error}")
             continue
         report.info(f"Checkpoint loaded from {name}")
@@ -167,25 +183,35 @@ class _EarlyStopping:
     best_iteration: int = 0
     waited: int = field(default=0)
 
-    def ends(self, iteration: int, values: Values) -> bool:
-        """Take note of a round; whether it was the last."""
+    @property
+    def over(self) -> bool:
+        """Whether the last round was one too many."""
+        return self.waited >= self.patience
+
+    def heed(self, booster: Booster, iteration: int, values: Values) -> None:
+        """Take note of a round; the model keeps the number and the metric of the best."""
         value = [value for (channel, _), value in values.items() if channel == "validation"][self.place]
         if math.isnan(self.best) or (value > self.best if self.maximize else value < self.best):
             self.best, self.best_iteration, self.waited = value, iteration, 0
+            booster.keep("best_iteration", str(iteration))
+            booster.keep("best_score", repr(value))
         else:
             self.waited += 1
-        return self.waited >= self.patience
+
+    def resume(self, booster: Booster, start: int) -> None:
+        """Go on from what the model of a checkpoint kept."""
+        score, iteration = booster.attribute("best_score"), booster.attribute("best_iteration")
+        if score is not None and iteration is not None:
+            self.best, self.best_iteration = float(score), int(iteration)
+            self.waited = start - 1 - self.best_iteration
 
     def best_of(self, booster: Booster, report: Report) -> Booster:
-        """The model of the best round, which keeps its number and its metric."""
+        """The model of the best round."""
         try:
-            best = booster.first(self.best_iteration + 1)
+            return booster.first(self.best_iteration + 1)
         except BoosterError as error:  # a linear model has no rounds to leave out
             report.warning(f"the model is that of the last round, not of the best, {self.best_iteration}: {error}")
             return booster
-        best.keep("best_iteration", str(self.best_iteration))
-        best.keep("best_score", repr(self.best))
-        return best
 
 
 def _rule(params: XGBoostParams, data: Mapping[str, Data], report: Report) -> _EarlyStopping | None:
@@ -230,7 +256,7 @@ def cross_validate(params: XGBoostParams, data: Data, report: Report) -> list[Bo
     if repeats > 1:
         report.info(f"The overall metrics of {repeats}-round cross validation")
         report.round(params.num_round, _means(last))
-    report.output("predictions.csv", _table(data.labels, np.array(held_out), by_class=classes))
+    report.output("predictions.csv", _table(data.labels, np.array(held_out), params.objective if classes else None))
     return boosters
 
 
@@ -266,15 +292,25 @@ def _means(all_values: Sequence[Values]) -> Values:
     return {key: float(np.mean([values[key] for values in all_values])) for key in keys}
 
 
-def _table(labels: Array, held_out: Array, *, by_class: bool) -> bytes:
-    """The content of ``predictions.csv``; `held_out` has shape (n, repeats), or (n, repeats, k) with probabilities."""
+def _table(labels: Array, held_out: Array, objective: str | None) -> bytes:
+    """The content of ``predictions.csv``; `held_out` has shape (n, repeats), or (n, repeats, k) with probabilities.
+
+    The objective is one that tells classes, or None.
+    """
     columns = [labels, held_out.mean(axis=1)]
-    if by_class:
-        many = held_out.ndim > 2
-        predicted = held_out.argmax(axis=2) if many else (held_out > 0.5).astype(int)
-        probability = held_out.max(axis=2) if many else held_out
-        common = [Counter(sorted(row)).most_common(1)[0][0] for row in predicted.tolist()]
+    if objective is not None:
+        probability = held_out.max(axis=2) if held_out.ndim > 2 else held_out
+        common = [Counter(sorted(row)).most_common(1)[0][0] for row in _told(held_out, objective).tolist()]
         columns = [labels, probability.mean(axis=1), np.array(common)]
     text = io.BytesIO()
     np.savetxt(text, np.column_stack(columns), delimiter=",", fmt="%f")
     return text.getvalue()
+
+
+def _told(predictions: Array, objective: str) -> Array:
+    """The class that each prediction tells."""
+    if objective in ("multi:softmax", "binary:hinge"):
+        return predictions
+    if predictions.ndim > 2:
+        return predictions.argmax(axis=2)
+    return predictions > (0 if objective == "binary:logitraw" else 0.5)

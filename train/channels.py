@@ -163,7 +163,6 @@ class DataChannel:
         self._reading = Reading(name, self._requested, "")
         self._media = self._checked_media(config)
         self.format = format_of(self._media).name
-        self._reading = dataclasses.replace(self._reading, format=self.format)
         wrapped = config.record_wrapper.lower() == "recordio" and isinstance(source, _Pipes)
         self._wrapped = wrapped and self.format != "recordio"
 
@@ -242,6 +241,7 @@ class DataChannel:
         if name not in algorithm.content_types:
             reads = ", ".join(row.media_types[0] for row in FORMATS if row.name in algorithm.content_types)
             raise manners.unsupported(self._reading, _entry(config), f"{algorithm.title} reads {reads}")
+        self._reading = dataclasses.replace(self._reading, format=name)
         if why := manners.objection(name, media.parameters, piped=isinstance(self._source, _Pipes)):
             raise manners.unsupported(self._reading, _entry(config), why)
         return MediaType(media.type, {**manners.channel_parameters, **media.parameters})

@@ -193,17 +193,18 @@ def test_by_hand() -> None:
 @pytest.mark.parametrize(
     ("objective", "score", "told"),
     [
-        (b"binary:logistic", 0.0, "[5E-1]"),
-        (b"binary:logitraw", 0.25, "[2.5E-1]"),
-        (b"count:poisson", 0.0, "[1E0]"),
-        (b"reg:linear", -3.0, "[-3E0]"),
-        (b"gpu:reg:linear", 4.0, "[4E0]"),
+        (b"binary:logistic", 0.0, 0.5),
+        (b"binary:logitraw", 0.25, 0.25),
+        (b"count:poisson", 0.0, 1.0),
+        (b"reg:linear", -3.0, -3.0),
+        (b"gpu:reg:linear", 4.0, 4.0),
     ],
 )
-def test_base_score(objective: bytes, score: float, told: str) -> None:
+def test_base_score(objective: bytes, score: float, told: float) -> None:
     """Before 1.0 the base score was kept as a margin: for log and logit it is turned back, for others it stays."""
     booster, _ = open_booster(binary(objective, trees(tree(LEAF)), score))
-    assert json.loads(booster.to_bytes("json"))["learner"]["learner_model_param"]["base_score"] == told
+    kept = json.loads(booster.to_bytes("json"))["learner"]["learner_model_param"]["base_score"]
+    assert float(kept.strip("[]")) == told
     assert booster.predict(np.zeros((1, 1), np.float32), margin=True) == score + 2.5
 
 
@@ -250,8 +251,8 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
     "weights beyond the end": (binary(b"reg:linear", LINEAR + u64(1 << 62), booster=b"gblinear"), "is cut"),
     "configuration without model": (b"CONFIG-offset:" + u64(1 << 63), "neither UBJSON, JSON"),
     "pickle without model": (b"\x80\x03cxgboost.core\nBooster\n)\x81}b.", "it holds no model"),
-    "JSON": (b'{"learner": 1}', "the XGBoost library refuses it"),
-    "cut JSON": (b'{"learner": ', "the XGBoost library refuses it"),
+    "JSON": (b'{"learner": 1}', "it is no model of XGBoost, or a damaged one"),
+    "cut JSON": (b'{"learner": ', "the JSON holds no model"),
 }
 
 
