@@ -21,7 +21,9 @@ from ..logs import emit
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS: Final = ("train", "serve", "predict", "inspect", "algorithms", "convert", "head", "datasets")
+COMMANDS: Final = (
+    *("train", "serve", "predict", "inspect", "convert-model", "algorithms", "convert", "head", "datasets"),
+)
 """The words that `clary` itself understands."""
 
 _NOT_FOUND: Final = 127  # what a shell returns
