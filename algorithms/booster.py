@@ -17,6 +17,7 @@ import importlib.util
 import json
 import logging
 import math
+import os
 import re
 import sys
 import threading
@@ -357,6 +358,9 @@ _thread: Final = threading.local()
 
 @functools.cache
 def _loaded() -> Any:
+    # Its threads wait for each other at every step. By default they spin meanwhile, which is no quicker where all
+    # cores are ours, and takes many times as long where somebody else has work on them.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     library = ctypes.CDLL(str(_path()))
     library.XGBGetLastError.restype = c_char_p
     return library

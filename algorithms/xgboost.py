@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -32,6 +32,8 @@ from .xgboost_training import Data, boost, cross_validate, translated
 __all__ = ["ALGORITHM"]
 
 _ARTIFACT: Final = "xgboost-model"
+
+_Trained = TypeVar("_Trained", Booster, Sequence[Booster])
 
 _UNLABELLED: Final = (
     "Got input data without labels. Please check the input data set. If training job is running on multiple "
@@ -56,9 +58,9 @@ def fit(params: XGBoostParams, channels: Mapping[str, Channel], report: Report) 
                 raise UserError("_kfold would tear queries apart: leave out _kfold, or qid in the data")
             everything = concatenate([_widened(batch, width) for batch in batches.values()])
             del batches
-            return XGBoostEnsemble([_model(each) for each in cross_validate(params, _data(everything), report)])
+            return _ensemble(cross_validate(params, _data(everything), report, _keeper(params, report, _ensemble)))
         data = {name: _data(_widened(batches.pop(name), width)) for name in list(batches)}
-        booster, _ = boost(params, data, report, _keeper(params, report))
+        booster, _ = boost(params, data, report, _keeper(params, report, _model))
         return _model(booster)
     except BoosterError as error:
         raise translated(error) from error
@@ -106,15 +108,21 @@ def _data(batch: Batch) -> Data:
     return Data(Matrix(batch.features, batch.labels, batch.weights, queries), batch.labels)
 
 
-def _keeper(params: XGBoostParams, report: Report) -> Callable[[Booster], None] | None:
+def _keeper(
+    params: XGBoostParams, report: Report, model: Callable[[_Trained], Model]
+) -> Callable[[_Trained], None] | None:
     """What keeps the model so far for the case that the job is told to end, if the user wants that."""
     if not params.save_model_on_termination:
         return None
-    return lambda booster: report.keep(lambda: _model(booster))
+    return lambda trained: report.keep(lambda: model(trained))
 
 
 def _model(booster: Booster) -> XGBoostModel:
     return XGBoostModel(booster, Origin("UBJSON", library_version()))
+
+
+def _ensemble(boosters: Sequence[Booster]) -> XGBoostEnsemble:
+    return XGBoostEnsemble([_model(booster) for booster in boosters])
 
 
 def load(data: bytes) -> XGBoostModel:
@@ -134,7 +142,9 @@ def _candidates(folder: Path) -> Sequence[Path]:
 def _looks_like_one(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(64)
-    return start.startswith((b"binf", b"CONFIG-offset:")) or b"xgboost.core" in start or b"learner" in start
+    if start.startswith(b"{"):
+        return b"learner" in start
+    return start.startswith((b"binf", b"CONFIG-offset:")) or b"xgboost.core" in start
 
 
 ALGORITHM: Final = Algorithm(

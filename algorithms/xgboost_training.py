@@ -13,7 +13,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -45,8 +45,6 @@ _REMEDIES: Mapping[str, str] = {
     "can not be used to create new trees": "a job begins without trees: name an updater that grows them, or none",
     "preds.Size() == info.labels.Size()": "an eval_metric takes one number a row, but the objective gives one for "
     "each class: use merror or mlogloss",
-    "tweedie-nloglik@rho": "eval_metric tweedie-nloglik cannot be asked for: it is told where the objective is "
-    "reg:tweedie and eval_metric is left out",
     "std::isnan(v)": "the labels and weights do not tell where to begin: are all weights 0?",
     "num_feature != 0": "the rows have labels but no features",
 }
@@ -70,9 +68,9 @@ def translated(error: BoosterError) -> ClaryError:
     text = str(error)
     if not any(fault in text for fault in _USERS_FAULTS):
         return AlgorithmError(f"XGB train call failed with exception:\n {text}")
-    words = re.sub(r"^Check failed: .*?(?<!:):(?!:)\s*", "", text) or text  # the condition in C++ tells nobody anything
-    remedy = next((remedy for sign, remedy in _REMEDIES.items() if sign in text), None)
-    return UserError(f"{remedy} ({words})" if remedy else words)
+    words = re.sub(r"^Check failed: .*?(?<!:):(?!:)\s*", "", text)  # the condition, in C++, tells nobody anything
+    remedy = next((remedy for sign, remedy in _REMEDIES.items() if sign in text), "")
+    return UserError(f"{remedy} ({words})" if remedy and words else remedy or words or text)
 
 
 def boost(
@@ -107,7 +105,9 @@ def boost(
     booster = Booster(matrices=[each.matrix for each in data.values()])
     checkpoints = report.checkpoints(part)
     start = 0 if checkpoints is None else _resume(booster, checkpoints, report)
-    booster.set({**params.library, "eval_metric": library, "validate_parameters": "1"})
+    booster.set(
+        {**params.library, "eval_metric": [_spelt(metric, params) for metric in library], "validate_parameters": "1"}
+    )
     scorers = {name: Scorer(ours, params.objective or _OBJECTIVE, each.labels) for name, each in data.items()}
     rule = _rule(params, data, report)
     if rule is not None and start:
@@ -137,6 +137,11 @@ def _metrics(params: XGBoostParams) -> Sequence[str]:
     if params.tuning_metric is None:
         return params.eval_metric
     return sorted({*params.eval_metric, params.tuning_metric})
+
+
+def _spelt(metric: str, params: XGBoostParams) -> str:
+    """The library's name of a metric: one of them it knows with a number only."""
+    return f"{metric}@{params.tweedie_variance_power or 1.5}" if metric == "tweedie-nloglik" else metric
 
 
 def _resume(booster: Booster, checkpoints: Checkpoints, report: Report) -> int:
@@ -181,7 +186,7 @@ class _EarlyStopping:
     maximize: bool
     best: float = math.nan
     best_iteration: int = 0
-    waited: int = field(default=0)
+    waited: int = 0
 
     @property
     def over(self) -> bool:
@@ -193,8 +198,7 @@ class _EarlyStopping:
         value = [value for (channel, _), value in values.items() if channel == "validation"][self.place]
         if math.isnan(self.best) or (value > self.best if self.maximize else value < self.best):
             self.best, self.best_iteration, self.waited = value, iteration, 0
-            booster.keep("best_iteration", str(iteration))
-            booster.keep("best_score", repr(value))
+            self._mark(booster)
         else:
             self.waited += 1
 
@@ -208,10 +212,16 @@ class _EarlyStopping:
     def best_of(self, booster: Booster, report: Report) -> Booster:
         """The model of the best round."""
         try:
-            return booster.first(self.best_iteration + 1)
+            best = booster.first(self.best_iteration + 1)
         except BoosterError as error:  # a linear model has no rounds to leave out
             report.warning(f"the model is that of the last round, not of the best, {self.best_iteration}: {error}")
             return booster
+        self._mark(best)  # what a model has kept is not with its first rounds
+        return best
+
+    def _mark(self, booster: Booster) -> None:
+        booster.keep("best_iteration", str(self.best_iteration))
+        booster.keep("best_score", repr(self.best))
 
 
 def _rule(params: XGBoostParams, data: Mapping[str, Data], report: Report) -> _EarlyStopping | None:
@@ -229,7 +239,9 @@ def _rule(params: XGBoostParams, data: Mapping[str, Data], report: Report) -> _E
     return _EarlyStopping(params.early_stopping_rounds, order.index(metric) - len(order), maximized(metric))
 
 
-def cross_validate(params: XGBoostParams, data: Data, report: Report) -> list[Booster]:
+def cross_validate(
+    params: XGBoostParams, data: Data, report: Report, keep: Callable[[Sequence[Booster]], None] | None = None
+) -> list[Booster]:
     """Train a model on each of ``_kfold`` parts left out, ``_num_cv_round`` times over.
 
     What each model predicts for the rows it has not seen goes to ``predictions.csv``: label and mean prediction, for
@@ -245,7 +257,8 @@ def cross_validate(params: XGBoostParams, data: Data, report: Report) -> list[Bo
     for number, (rest, out) in enumerate(folds(data.labels, count, repeats, params.seed or 0, by_class=classes)):
         report.info(f"Train cross validation fold {number % count + 1}")
         parts = {"train": data.take(rest), "validation": data.take(out)}
-        booster, values = boost(params, parts, report, part=f"model-{number}")
+        keep_all = None if keep is None else lambda booster: keep([*boosters, booster])
+        booster, values = boost(params, parts, report, keep_all, part=f"model-{number}")
         boosters.append(booster)
         last.append(values)
         for row, prediction in zip(out.tolist(), booster.predict_matrix(parts["validation"].matrix), strict=True):
@@ -311,6 +324,5 @@ def _told(predictions: Array, objective: str) -> Array:
     """The class that each prediction tells."""
     if objective in ("multi:softmax", "binary:hinge"):
         return predictions
-    if predictions.ndim > 2:
-        return predictions.argmax(axis=2)
-    return predictions > (0 if objective == "binary:logitraw" else 0.5)
+    probable: Array = predictions > (0 if objective == "binary:logitraw" else 0.5)
+    return predictions.argmax(axis=2) if predictions.ndim > 2 else probable

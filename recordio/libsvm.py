@@ -68,7 +68,8 @@ def read_libsvm(
 def read_libsvm_body(body: bytes, *, first_index: int = 1) -> Batch:
     r"""Read all rows of a request, where a label may be left out: a row may begin with its first ``column:value``.
 
-    So there is no place for weights. The batch is as wide as its largest column.
+    So there is no place for weights. An empty line between two others is a row without values. The batch is as wide as
+    its largest column.
 
     Raises
     ------
@@ -82,6 +83,7 @@ def read_libsvm_body(body: bytes, *, first_index: int = 1) -> Batch:
     (array([[1. , 0. , 0. , 2.5],
            [0. , 7. , 0. , 0. ]], dtype=float32), None)
     """
+    body = re.sub(rb"(?m)^[ \t\r]*$", b"nan", body.strip()) if body.strip() else b""  # a row that is but a label
     parts = list(_batches(BytesIO(body), _Form(first_index, None, labelled=False), 1 << 20))
     if not parts:
         raise DataError("the body has no rows")

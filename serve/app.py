@@ -101,8 +101,8 @@ class _Endpoint:
 
     def execution_parameters(self) -> Response:
         """How a batch transform had better send its records."""
-        limit = self._settings.max_payload // MIB or _BATCH_PAYLOAD_MB
-        megabytes = max(1, min(_BATCH_PAYLOAD_MB, limit))
+        most = self._settings.max_payload
+        megabytes = max(1, min(_BATCH_PAYLOAD_MB, most // MIB)) if most else _BATCH_PAYLOAD_MB
         return jsonify(
             MaxConcurrentTransforms=min(usable_cores(), _BATCH_TOTAL_MB // megabytes),
             # the SageMaker Python SDK's local mode knows only the spelling of the API

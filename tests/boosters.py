@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -62,3 +63,14 @@ def libsvm(rows: Array, *, label: str = "") -> bytes:
         for row in rows
     )
     return "".join(line + "\n" for line in lines).encode()
+
+
+def parquet(rows: Array) -> bytes:
+    """Rows as Parquet, in which what is missing is null."""
+    import pyarrow
+    import pyarrow.parquet
+
+    stream = io.BytesIO()
+    columns = {f"c{i}": pyarrow.array(column, from_pandas=True) for i, column in enumerate(rows.T)}
+    pyarrow.parquet.write_table(pyarrow.table(columns), stream)
+    return stream.getvalue()

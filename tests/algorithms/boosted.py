@@ -51,9 +51,9 @@ class Whole(Rows):
         return self.batch
 
 
-def fit(train: Batch, validation: Batch | None = None, notes: Notes | None = None, **given: object) -> Any:
+def fit(train: Batch, validation: Batch | None = None, notes: Notes | None = None, /, **given: object) -> Any:
     """Train on batches."""
-    texts = {"num_round": "4", **{name: str(value) for name, value in given.items()}}
+    texts = {"num_round": "4", "nthread": "1", **{name: str(value) for name, value in given.items()}}
     batches = {"train": train, **({} if validation is None else {"validation": validation})}
     channels = {name: Whole(name, batch) for name, batch in batches.items()}
     return ALGORITHM.fit(XGBoostParams.parse(texts), channels, notes or Notes())
@@ -74,9 +74,11 @@ def libsvm(batch: Batch) -> bytes:
 Files = Mapping[str, bytes]
 
 
-def lay(tree: Tree, files: Files, content_type: str | None = "text/csv", mode: str = "File", **given: object) -> Tree:
+def lay(
+    tree: Tree, files: Files, content_type: str | None = "text/csv", mode: str = "File", /, **given: object
+) -> Tree:
     """Configure a job on files, ``channel/name → content``."""
-    texts = {"num_round": "3", **{name: str(value) for name, value in given.items()}}
+    texts = {"num_round": "3", "nthread": "1", **{name: str(value) for name, value in given.items()}}
     tree.config("hyperparameters.json", texts)
     entry = {"TrainingInputMode": mode, **({"ContentType": content_type} if content_type else {})}
     tree.config("inputdataconfig.json", {place.partition("/")[0]: entry for place in files})

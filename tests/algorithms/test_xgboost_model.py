@@ -228,6 +228,7 @@ def worked_out(objective: str, key: str) -> list[Any]:
     data = trained(objective)
     answer = predicted(data).astype(np.float64)
     two = np.stack([1 - answer, answer], axis=-1)
+    valid: dict[str, Array]
     if objective in NUMBERS:
         valid = {"predicted_score": answer}
     elif objective == "multi:softprob":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from clary.algorithms.xgboost import ALGORITHM
+from clary.algorithms.xgboost_training import folds
 from clary.recordio.batch import CSR, Array, Batch
+from clary.recordio.libsvm import read_libsvm
 from clary.train.checkpoints import CheckpointFolder
 
 from .boosted import VX, VY, X, Y, classes, fit
@@ -22,9 +24,9 @@ sparse = pytest.importorskip("scipy.sparse")
 BINARY = {"objective": "binary:logistic"}
 
 
-def peer(params: dict[str, object], matrix: Any, rounds: int = 4, **more: Any) -> Any:
+def peer(params: Mapping[str, object], matrix: Any, rounds: int = 4, **more: Any) -> Any:
     """What the library's package trains."""
-    return xgboost.train(params, matrix, rounds, verbose_eval=False, **more)
+    return xgboost.train({"nthread": 1, **params}, matrix, rounds, verbose_eval=False, **more)
 
 
 def content(model: Any) -> bytes:
@@ -57,7 +59,7 @@ def test_same_model(name: str) -> None:
     given = SETTINGS[name]
     rows = X.copy()
     rows.flat[::11] = np.nan
-    labels = classes(X, 3)
+    labels = classes(X, int(str(given.get("num_class", 2))))
     model = fit(Batch(rows, labels), **given)
     assert model.to_bytes() == content(peer(given, xgboost.DMatrix(rows, labels)))
 
@@ -85,15 +87,20 @@ def test_weights() -> None:
     assert model.to_bytes() != fit(Batch(X, Y), **BINARY).to_bytes()
 
 
+def scipys(rows: Array | CSR) -> Any:
+    """Sparse rows as SciPy has them."""
+    assert isinstance(rows, CSR)
+    return sparse.csr_matrix((rows.values, rows.indices, rows.indptr), rows.shape)
+
+
 def test_sparse() -> None:
     """What a sparse row does not hold is missing; a zero that it holds is a zero."""
     held = np.random.default_rng(0).random(X.shape) < 0.7
     values = np.where(X > 0, X, 0)[held]
     indptr = np.concatenate([[0], held.sum(axis=1).cumsum()])
     rows = CSR(indptr, np.nonzero(held)[1], values, (len(X), 4))
-    theirs = sparse.csr_matrix((values, rows.indices, indptr), rows.shape)
     model = fit(Batch(rows, Y))
-    assert model.to_bytes() == content(peer({}, xgboost.DMatrix(theirs, Y)))
+    assert model.to_bytes() == content(peer({}, xgboost.DMatrix(scipys(rows), Y)))
     assert model.to_bytes() != fit(Batch(rows.toarray(), Y)).to_bytes()
 
 
@@ -138,6 +145,15 @@ def test_default_metric(objective: str) -> None:
     assert [*notes.rounds[0][1]] == [("train", DEFAULTS[objective])]
 
 
+@pytest.mark.parametrize(("given", "power"), [({}, 1.5), ({"tweedie_variance_power": 1.2}, 1.2)])
+def test_tweedie_metric(given: dict[str, float], power: float) -> None:
+    """The metric that the library knows with a variance power only has the objective's, or its default."""
+    notes = Notes()
+    given = {"early_stopping_rounds": 1, **given}
+    fit(Batch(X, Y), Batch(VX, VY), notes, objective="reg:tweedie", eval_metric="tweedie-nloglik", **given)
+    assert [*notes.rounds[0][1]] == [(channel, f"tweedie-nloglik@{power}") for channel in ("train", "validation")]
+
+
 def test_tuning_metric() -> None:
     """The metric of a tuning job joins the others, all of them in alphabetical order."""
     notes = Notes()
@@ -151,9 +167,10 @@ def accuracy(predictions: Array, matrix: Any) -> tuple[str, float]:
     return "accuracy", float(((predictions > 0.5) == matrix.get_label()).mean())
 
 
-def stopped(metric: str, params: dict[str, object], *, maximize: bool) -> Any:
+def stopped(metric: str, params: Mapping[str, object], *, maximize: bool) -> Any:
     """What the library's package keeps when it stops early."""
-    rule = xgboost.callback.EarlyStopping(3, metric, "validation", maximize=maximize, save_best=True)
+    where = {"metric_name": metric, "data_name": "validation"}
+    rule = xgboost.callback.EarlyStopping(rounds=3, **where, maximize=maximize, save_best=True)
     more = {"custom_metric": accuracy} if metric == "accuracy" else {}
     evals = [(xgboost.DMatrix(VX, VY), "validation")]
     return peer({**BINARY, **params}, xgboost.DMatrix(X, Y), 50, evals=evals, callbacks=[rule], **more)
@@ -219,7 +236,7 @@ def test_checkpoints(tmp_path: Path) -> None:
     model = fit(Batch(X, Y), None, kept(tmp_path), num_round=7)
     assert names(tmp_path) == [f"xgboost-checkpoint.{number}" for number in range(2, 7)]
     assert (tmp_path / "xgboost-checkpoint.6").read_bytes() == model.to_bytes()
-    assert ALGORITHM.load((tmp_path / "xgboost-checkpoint.4").read_bytes()).booster.rounds == 5
+    assert ALGORITHM.load((tmp_path / "xgboost-checkpoint.4").read_bytes()).describe()["rounds"] == 5
 
 
 @pytest.mark.parametrize("name", ["logistic", "softprob", "linear", "dart", "leaves"])
@@ -300,20 +317,125 @@ def test_snapshot() -> None:
     assert notes.kept is None
 
 
+def read(path: Path) -> Batch:
+    """The rows of a file of libsvm."""
+    with path.open("rb") as file:
+        [batch] = read_libsvm(file, first_index=0)
+    return batch
+
+
 def test_abalone(shared_data: Callable[[str], Path]) -> None:
     """On abalone the RMSE is that of the library's package, to the last printed digit."""
-    from clary.recordio.libsvm import read_libsvm
-
     folder = shared_data("abalone")
-    parts = [next(read_libsvm(next((folder / name).glob("*")).open("rb"), first_index=0)) for name in ("train", "validation")]
-    given = {"objective": "reg:squarederror", "max_depth": 5, "eta": 0.2, "gamma": 4, "min_child_weight": 6}
+    parts = [read(folder / "train" / "abalone.train_0"), read(folder / "validation" / "abalone.validation")]
+    given = {"objective": "reg:squarederror", "max_depth": 5, "eta": 0.2, "gamma": 4, "subsample": 0.7}
     notes = Notes()
-    fit(*parts, notes, **given, subsample=0.7, num_round=20)
+    fit(parts[0], parts[1], notes, **given, num_round=20)
+    matrices = [xgboost.DMatrix(scipys(part.features), part.labels) for part in parts]
     found: dict[str, Any] = {}
-    matrices = []
-    for part in parts:
-        rows = part.features
-        assert isinstance(rows, CSR)
-        matrices.append(xgboost.DMatrix(sparse.csr_matrix((rows.values, rows.indices, rows.indptr), rows.shape), part.labels))
-    peer({**given, "subsample": 0.7}, matrices[0], 20, evals=[(matrices[1], "validation")], evals_result=found)
+    peer(given, matrices[0], 20, evals=[(matrices[1], "validation")], evals_result=found)
     assert told(values["validation", "rmse"] for _, values in notes.rounds) == told(found["validation"]["rmse"])
+
+
+def predictions(notes: Notes) -> Array:
+    """The numbers of predictions.csv."""
+    lines = notes.outputs["predictions.csv"].decode().splitlines()
+    return np.array([[float(cell) for cell in line.split(",")] for line in lines])
+
+
+def held_out(model: Any, labels: Array, repeats: int, *, by_class: bool) -> Array:
+    """What each model of an ensemble says of the rows that it has not seen, shape (n, repeats[, k])."""
+    count = len(model.members) // repeats
+    found: list[list[Array]] = [[] for _ in labels]
+    parts = folds(labels, count, repeats, 0, by_class=by_class)
+    for member, (rest, out) in zip(model.members, parts, strict=True):
+        assert len(np.intersect1d(rest, out)) == 0 and len(rest) + len(out) == len(labels)
+        for row, score in zip(out, member.scores(X[out]), strict=True):
+            found[row].append(score)
+    return np.array(found)
+
+
+def test_cross_validation_of_numbers() -> None:
+    """Label and mean prediction of each row come from the models that have not seen it, one in each repetition."""
+    notes = Notes()
+    model = fit(Batch(X, Y), None, notes, _kfold=3, _num_cv_round=2)
+    right = held_out(model, Y, 2, by_class=False)
+    assert right.shape == (len(X), 2)
+    assert np.allclose(predictions(notes), np.column_stack([Y, right.mean(axis=1)]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("objective", "count"),
+    [("binary:logistic", 2), ("binary:logitraw", 2), ("binary:hinge", 2), ("multi:softmax", 3), ("multi:softprob", 3)],
+)
+def test_cross_validation_of_classes(objective: str, count: int) -> None:
+    """Of classes the table has the label, the mean probability, and the class that was told most often."""
+    labels = classes(X, count)
+    notes = Notes()
+    given = {"num_class": count} if count > 2 else {}
+    model = fit(Batch(X, labels), None, notes, objective=objective, _kfold=2, _num_cv_round=3, **given)
+    found = predictions(notes)
+    right = held_out(model, labels, 3, by_class=True)
+    middle = right.max(axis=2).mean(axis=1) if objective == "multi:softprob" else right.mean(axis=1)
+    assert np.allclose(found[:, :2], np.column_stack([labels, middle]), atol=1e-6)
+    if objective == "multi:softprob":
+        right = right.argmax(axis=2)
+    elif objective.startswith("binary:log"):
+        right = right > (0 if objective.endswith("raw") else 0.5)
+    votes = np.stack([(right == label).sum(axis=1) for label in range(count)], axis=1)
+    assert np.array_equal(found[:, 2], votes.argmax(axis=1))
+
+
+def test_strata() -> None:
+    """Of classes every part has its share: no two parts differ by more than one row of a class."""
+    labels = np.repeat([0, 1, 2], [50, 31, 4])
+    parts = [labels[out] for _, out in folds(labels, 4, 1, 0, by_class=True)]
+    shares = np.array([np.bincount(part, minlength=3) for part in parts])
+    assert (np.ptp(shares, axis=0) <= 1).all()
+
+
+def test_parts() -> None:
+    """Every row is held out once in a repetition, the parts are of like sizes, and repetitions differ."""
+    found = [out for _, out in folds(np.zeros(10), 3, 2, 0, by_class=False)]
+    for three in (found[:3], found[3:]):
+        assert sorted(np.concatenate(three)) == [*range(10)]
+        assert sorted(map(len, three)) == [3, 3, 4]
+    assert not all(np.array_equal(one, other) for one, other in zip(found[:3], found[3:], strict=True))
+
+
+def test_seed_of_parts() -> None:
+    """The same seed makes the same parts and so the same models, another seed makes others."""
+    first, again, other = (
+        [each.to_bytes() for each in fit(Batch(X, Y), _kfold=2, seed=seed).members] for seed in (1, 1, -2)
+    )
+    assert first == again != other
+
+
+def test_cross_validation_uses_all_rows() -> None:
+    """The rows of the validation channel are divided among the parts too, after those of train."""
+    notes = Notes()
+    fit(Batch(X, Y), Batch(VX, VY), notes, _kfold=2)
+    assert np.array_equal(predictions(notes)[:, 0], np.concatenate([Y, VY]))
+
+
+def test_log_of_cross_validation() -> None:
+    """Each part tells its rounds, each repetition the means of its last ones, the end the means of all."""
+    notes = Notes()
+    fit(Batch(X, Y), None, notes, **BINARY, num_round=2, _kfold=2, _num_cv_round=2, eval_metric="error,auc")
+    assert [line for line in notes.lines if "old" in line or "metrics" in line] == [
+        "Run 2-round of 2-fold cross validation with 120 rows",
+        "Train cross validation fold 1",
+        "Train cross validation fold 2",
+        "The metrics of round 1 cross validation",
+        "Train cross validation fold 1",
+        "Train cross validation fold 2",
+        "The metrics of round 2 cross validation",
+        "The overall metrics of 2-round cross validation",
+    ]
+    assert [number for number, _ in notes.rounds] == [0, 1, 0, 1, 2, 0, 1, 0, 1, 2, 2]
+    lasts = [notes.rounds[place][1] for place in (1, 3, 6, 8)]
+    for place, those in ((4, lasts[:2]), (9, lasts[2:]), (10, lasts)):
+        means = notes.rounds[place][1]
+        keys = [(channel, name) for name in ("error", "auc") for channel in ("train", "validation")]
+        assert [*means] == keys
+        assert all(means[key] == pytest.approx(np.mean([values[key] for values in those])) for key in keys)

@@ -20,7 +20,7 @@ import pytest
 from clary.recordio.batch import Array, Batch
 from clary.recordio.writer import write_batch
 
-from ..boosters import ROWS, WIDTH, libsvm, predicted, present, trained
+from ..boosters import ROWS, WIDTH, libsvm, parquet, predicted, present, trained
 from ..job import csv
 
 Clary = Callable[..., "subprocess.CompletedProcess[bytes]"]
@@ -93,16 +93,16 @@ def written(kind: str, rows: Array) -> bytes:
         write_batch(stream, Batch(rows))
     elif kind == "sparse.rec":
         write_batch(stream, Batch(present(rows)))
-    elif kind == "parquet":
-        import pyarrow
-        import pyarrow.parquet
-
-        table = pyarrow.table({f"c{i}": column for i, column in enumerate(rows.T)})
-        pyarrow.parquet.write_table(table, stream)
     elif kind == "json":
         stream.write(json.dumps({"instances": [{"features": row} for row in rows.astype(float).tolist()]}).encode())
     else:
-        writers = {"csv": csv, "jsonl": jsonl, "svm": libsvm, "svm.gz": lambda rows: gzip.compress(libsvm(rows))}
+        writers = {
+            "csv": csv,
+            "jsonl": jsonl,
+            "parquet": parquet,
+            "svm": libsvm,
+            "svm.gz": lambda rows: gzip.compress(libsvm(rows)),
+        }
         stream.write(writers[kind](rows))
     return stream.getvalue()
 
@@ -138,10 +138,9 @@ def test_label_columns_are_left_out(
 ) -> None:
     """Training data can be predicted, though the server itself takes no labels; CSV has any delimiter."""
     rows = written(kind, np.column_stack([np.arange(len(ROWS), dtype=np.float32), ROWS]))
-    for number, data in enumerate([rows, rows.replace(b",", b";")] if kind == "csv" else [rows]):
-        (tmp_path / f"{number}.{kind}").write_bytes(data)
-        done = clary("predict", model, tmp_path / f"{number}.{kind}", *words, cwd=tmp_path)
-        assert np.allclose(answers(done), predicted(trained()), rtol=0, atol=1e-15)
+    (tmp_path / f"x.{kind}").write_bytes(rows.replace(b",", b";") if words[0] == "--content-type" else rows)
+    done = clary("predict", model, tmp_path / f"x.{kind}", *words, cwd=tmp_path)
+    assert np.allclose(answers(done), predicted(trained()), rtol=0, atol=1e-15)
 
 
 def test_predictions_for_more_than_a_request(clary: Clary, model: Path, tmp_path: Path) -> None:
@@ -180,7 +179,7 @@ def test_inspect_an_ensemble(clary: Clary, tmp_path: Path) -> None:
     assert list(found["files"]) == ["xgboost-model-0", "xgboost-model-1"]
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in OLD.glob("*-logistic.*")))
+@pytest.mark.parametrize("name", sorted(path.name for path in OLD.glob("*-logistic.[pb]*")))
 def test_convert_an_old_model(clary: Clary, tmp_path: Path, name: str) -> None:
     """A file of an old image becomes UBJSON, and the answers are those that the image gave."""
     old = gzip.decompress((OLD / name).read_bytes())
@@ -194,8 +193,8 @@ def test_convert_an_old_model(clary: Clary, tmp_path: Path, name: str) -> None:
     assert (member, data[:2]) == ("xgboost-model", b"{L")
     np.testing.assert_allclose(predicted(data, rows), np.ravel(told["expected"][form]["prediction"]), rtol=1e-6)
     (tmp_path / "x.csv").write_bytes(csv(rows))
-    both = [clary("predict", path, "x.csv", cwd=tmp_path).stdout for path in ("old.tar.gz", "new.tar.gz")]
-    assert both[0] == both[1] != b""
+    before = answers(clary("predict", "old.tar.gz", "x.csv", cwd=tmp_path))
+    assert np.allclose(before, predicted(data, rows), rtol=0, atol=1e-15)
 
 
 def test_convert_a_model_of_aws(clary: Clary, shared_data: Callable[[str], Path], tmp_path: Path) -> None:
@@ -211,7 +210,7 @@ def test_convert_a_model_of_aws(clary: Clary, shared_data: Callable[[str], Path]
     assert (found["feature_dim"], found["format"]) == (69, "UBJSON")
 
 
-def test_convert_a_folder(clary: Clary, on_terminal: OnTerminal, tmp_path: Path) -> None:
+def test_convert_a_folder(on_terminal: OnTerminal, tmp_path: Path) -> None:
     """A model directory will do, of several models each is kept, and people are told what was written."""
     (tmp_path / "old").mkdir()
     for number in range(2):
@@ -278,8 +277,7 @@ class Hostile:
         return os.system, (f"touch {self.marker}",)
 
 
-@pytest.mark.parametrize("protocol", [0, 2, 4])
-@pytest.mark.parametrize("command", ["serve", "predict", "inspect", "convert-model"])
+@pytest.mark.parametrize(("command", "protocol"), [("serve", 4), ("predict", 2), ("inspect", 0), ("convert-model", 3)])
 def test_a_hostile_pickle(clary: Clary, tmp_path: Path, command: str, protocol: int) -> None:
     """A pickle that would run something is refused by every command, and nothing is run."""
     marker = tmp_path / "executed"

@@ -35,6 +35,13 @@ def written(batch: Batch, **options: int) -> bytes:
     return stream.getvalue()
 
 
+def test_an_empty_line_of_a_request_is_a_row() -> None:
+    """Between two rows of a request an empty line is a row without values; at the ends it is nothing."""
+    batch = read_libsvm_body(b"\n1:2\n\n2:3\n  \r\n1:4\n\n")
+    assert batch.dense().tolist() == [[2, 0], [0, 0], [0, 3], [0, 0], [4, 0]]
+    assert batch.labels is None
+
+
 def test_rows_by_hand() -> None:
     """Columns count from one, order is kept, and what is not written is zero."""
     batch = read(b"+1 3:2 1:.5\n-1\n0 2:1e2\n")

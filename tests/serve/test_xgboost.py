@@ -10,18 +10,23 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from csv import reader
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from clary.algorithms.xgboost import ALGORITHM
+from clary.algorithms.xgboost_model import XGBoostModel, select
 from clary.containers.artifact import unpack
-from clary.recordio.batch import CSR, Array
+from clary.recordio.batch import CSR
 from clary.recordio.framing import read_frames
 from clary.recordio.record_pb2 import Record
+from clary.serve.app import create_app
+from clary.serve.settings import Settings
 
-from ..boosters import ROWS, WIDTH, libsvm, predicted, present, trained
+from ..boosters import ROWS, WIDTH, libsvm, parquet, predicted, present, trained
 from ..job import csv, recordio
 from .conftest import Server, Start
 
@@ -78,17 +83,6 @@ def records(body: bytes) -> list[dict[str, list[float]]]:
     """The labels of each record."""
     found = [Record.FromString(frame.payload) for frame in read_frames(io.BytesIO(body))]
     return [{key: list(value.float32_tensor.values) for key, value in record.label.items()} for record in found]
-
-
-def parquet(rows: Array) -> bytes:
-    """Rows as Parquet, in which what is missing is null."""
-    import pyarrow
-    import pyarrow.parquet
-
-    stream = io.BytesIO()
-    columns = {f"c{i}": pyarrow.array(column, from_pandas=True) for i, column in enumerate(rows.T)}
-    pyarrow.parquet.write_table(pyarrow.table(columns), stream)
-    return stream.getvalue()
 
 
 def test_ping(server: Server) -> None:
@@ -430,6 +424,36 @@ def test_selected_refusals(selected: Server) -> None:
     assert post(selected, EMPTY, Accept="image/png")[0] == 406
 
 
+@pytest.mark.parametrize(
+    "objective",
+    [
+        *("reg:squarederror", "reg:logistic", "reg:gamma", "reg:tweedie", "reg:absoluteerror"),
+        *("binary:logistic", "binary:logitraw", "binary:hinge", "multi:softmax", "multi:softprob"),
+    ],
+)
+def test_selected_of_every_objective(objective: str) -> None:
+    """All formats say what `select` gives, key by key, a list for a list."""
+    model = ALGORITHM.load(trained(objective))
+    assert isinstance(model, XGBoostModel)
+    chosen = select(model, ROWS, NAMES)
+    settings = Settings.from_environment({"SAGEMAKER_INFERENCE_OUTPUT": KEYS})
+    client = create_app(model, ALGORITHM, settings).test_client()
+    found = {
+        accept: client.post("/invocations", data=EMPTY, content_type=CSV, headers={"Accept": accept}).data
+        for accept in (CSV, JSON, LINES, RECORDIO)
+    }
+    expected = repr([dict(zip(NAMES, row, strict=True)) for row in zip(*chosen.values(), strict=True)])
+    cells = [
+        [json.loads(cell.replace("nan", "NaN")) for cell in row] for row in reader(found[CSV].decode().split("\n"))
+    ]
+    assert repr([dict(zip(NAMES, row, strict=True)) for row in cells]) == expected
+    assert repr(json.loads(found[JSON])["predictions"]) == expected
+    assert repr([*map(json.loads, found[LINES].splitlines())]) == expected
+    for name in NAMES:
+        column = np.array([record[name] for record in records(found[RECORDIO])], np.float32)
+        np.testing.assert_array_equal(column, np.array(chosen[name], np.float32).reshape(column.shape))
+
+
 def test_selected_in_a_batch_transform(serving: Serving) -> None:
     """What was chosen counts there too, in the format that is accepted; the last line of CSV ends."""
     environment = {"SAGEMAKER_INFERENCE_OUTPUT": "predicted_score", "SAGEMAKER_BATCH": "true"}
@@ -458,7 +482,8 @@ def test_a_model_of_aws(shared_data: Callable[[str], Path], serving: Serving, tm
     rows = np.random.default_rng(5).integers(0, 200, (40, 69)).astype(np.float32)
     expected = predicted(model.to_bytes(), rows).astype(float)
     assert len(set(expected)) > 20
-    server = serving({file.name: file.read_bytes()})
-    assert numbers(server, csv(rows)) == expected.tolist()
+    server = serving({file.name: file.read_bytes()}, SAGEMAKER_MODEL_SERVER_WORKERS=2)
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda body: numbers(server, body) == expected.tolist(), [csv(rows)] * 16))
     assert numbers(server, libsvm(rows), LIBSVM) == expected.tolist()
     assert post(server, csv(rows[:, :67]))[1].endswith("not consistent with feature size of trained model 69.")
