@@ -22,7 +22,8 @@ import re
 import sys
 import threading
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from ctypes import byref, c_char_p, c_float, c_int, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any, Final
@@ -32,7 +33,7 @@ import numpy as np
 from ..errors import MissingExtraError
 from ..recordio.batch import CSR, Array
 
-__all__ = ["Booster", "BoosterError", "Matrix", "library_version"]
+__all__ = ["Booster", "BoosterError", "Matrix", "library_version", "quiet"]
 
 _NAMES: Final = ("libxgboost.so", "libxgboost.dylib")
 
@@ -285,6 +286,16 @@ class Booster:
         each = math.prod(shape[1 : dimensions.value])  # a linear model of many classes has one score for each
         values = [sum(map(abs, scores[i * each : (i + 1) * each])) for i in range(count.value)]
         return {(names[i] or b"").decode(): value for i, value in enumerate(values)}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Let the library log nothing: for what it says of models that are being converted."""
+    _call("XGBSetGlobalConfig", b'{"verbosity": 0}')
+    try:
+        yield
+    finally:
+        _call("XGBSetGlobalConfig", b'{"verbosity": 1}')
 
 
 def library_version() -> str:

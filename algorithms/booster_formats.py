@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..errors import ArtifactError
-from .booster import Booster, BoosterError
+from .booster import Booster, BoosterError, quiet
 from .booster_check import check_model
 from .booster_legacy import read_legacy
 from .pickled import is_pickle, read_booster
@@ -105,7 +105,8 @@ def _open(data: bytes, state: Mapping[str, Any], pickled: str) -> tuple[Booster,
 
 def _load(document: bytes) -> Booster:
     booster = Booster()
-    booster.load(document)
+    with quiet():
+        booster.load(document)
     return booster
 
 
@@ -117,7 +118,8 @@ def _load_ubjson(data: bytes) -> Booster:
         return _load(data)
     check_model(document.get("Model"))
     snapshot = Booster()
-    snapshot.restore(data)
+    with quiet():
+        snapshot.restore(data)
     return _load(snapshot.to_bytes())
 
 

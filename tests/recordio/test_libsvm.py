@@ -144,8 +144,8 @@ def body(text: bytes, **options: int) -> tuple[list[list[float]], list[float] | 
 
 @pytest.mark.parametrize("end", [b"\n", b"\x0b\n"])
 def test_requests_without_labels(end: bytes) -> None:
-    """In a request a row may begin with its first feature; a row without features is then no row."""
-    assert body(b"1:5 3:6" + end + b"\n# nothing\n2:7\n") == ([[5, 0, 6], [0, 7, 0]], None)
+    """In a request a row may begin with its first feature; a comment is no row."""
+    assert body(b"1:5 3:6" + end + b"# nothing\n2:7\n") == ([[5, 0, 6], [0, 7, 0]], None)
     assert body(b"0:5" + end, first_index=0) == ([[5]], None)
     assert body(b"qid:4 1:5" + end) == ([[5]], None)
 
