@@ -29,12 +29,20 @@ def inspect(*, model: Path, as_json: bool) -> None:
     if as_json or not sys.stdout.isatty():
         print(json.dumps(found, indent=2))
         return
-    rows = [(key, _text(value)) for key, value in found.items() if key != "files"]
+    rows = [row for key, value in found.items() if key != "files" for row in _rows(key, value)]
     print(table([("model", str(model)), *rows, *((name, size_text(size)) for name, size in files.items())]))
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _rows(key: str, value: Any) -> list[tuple[str, str]]:
+    """The lines of one entry: one, or one for each part of it."""
+    if not isinstance(value, dict) or not value:
+        return [(key, _text(value))]
+    lines = table([(name, _text(part)) for name, part in value.items()]).split("\n")
+    return [(key if i == 0 else "", line) for i, line in enumerate(lines)]
 
 
 def _text(value: Any) -> str:
