@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 import numpy as np
 
 from ..errors import ChannelError, UserError
-from ..recordio.batch import CSR, Batch, concatenate
+from ..recordio.batch import Batch, alike, concatenate
 from .base import Algorithm, Channel, Model, Report
 from .booster import Booster, BoosterError, Matrix, library_version
 from .booster_formats import Origin, open_booster
@@ -44,22 +44,20 @@ _UNLABELLED: Final = (
 
 def fit(params: XGBoostParams, channels: Mapping[str, Channel], report: Report) -> Model:
     """Train a model, or with ``_kfold`` one for each part left out."""
-    batches = {name: _read(channel, params) for name, channel in channels.items()}
+    batches = dict(zip(channels, alike([_read(channel, params) for channel in channels.values()]), strict=True))
     report.info("Single node training.")
     for note in params.notes():
         report.warning(note)
-    width = max(batch.width for batch in batches.values())
-    report.info(f"Train matrix has {len(batches['train'])} rows and {width} columns")
+    report.info(f"Train matrix has {len(batches['train'])} rows and {batches['train'].width} columns")
     if "validation" in batches:
         report.info(f"Validation matrix has {len(batches['validation'])} rows")
     try:
         if params.kfold is not None:
             if any(batch.queries is not None for batch in batches.values()):
                 raise UserError("_kfold would tear queries apart: leave out _kfold, or qid in the data")
-            everything = concatenate([_widened(batch, width) for batch in batches.values()])
-            del batches
+            everything = concatenate([batches.pop(name) for name in list(batches)])
             return _ensemble(cross_validate(params, _data(everything), report, _keeper(params, report, _ensemble)))
-        data = {name: _data(_widened(batches.pop(name), width)) for name in list(batches)}
+        data = {name: _data(batches.pop(name)) for name in list(batches)}
         booster, _ = boost(params, data, report, _keeper(params, report, _model))
         return _model(booster)
     except BoosterError as error:
@@ -89,17 +87,6 @@ def _which(batch: Batch) -> str:
     if batch.labels is None:
         return "all rows are"
     return f"row {int(np.argwhere(np.isnan(batch.labels))[0, 0])}, counted from 0, is"
-
-
-def _widened(batch: Batch, width: int) -> Batch:
-    """The same rows with as many columns as the widest channel has; only sparse rows differ in that."""
-    if isinstance(batch.features, CSR):
-        rows = dataclasses.replace(batch.features, shape=(len(batch), width))
-        return dataclasses.replace(batch, features=rows)
-    if batch.width < width:
-        missing = np.full((len(batch), width - batch.width), np.nan, np.float32)
-        return dataclasses.replace(batch, features=np.column_stack([batch.features, missing]))
-    return batch
 
 
 def _data(batch: Batch) -> Data:

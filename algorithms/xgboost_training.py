@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import AlgorithmError, ArtifactError, ClaryError, UserError
+from ..errors import AlgorithmError, ArtifactError, ClaryError, PlatformError, UserError
 from ..recordio.batch import Array
 from .base import Checkpoints, Report
 from .booster import Booster, BoosterError, Matrix
@@ -66,6 +66,8 @@ class Data:
 def translated(error: BoosterError) -> ClaryError:
     """An error of the library, as one that says whose fault it is."""
     text = str(error)
+    if "bad_alloc" in text:
+        return PlatformError(f"the job needs more memory than there is: {text}")
     if not any(fault in text for fault in _USERS_FAULTS):
         return AlgorithmError(f"XGB train call failed with exception:\n {text}")
     words = re.sub(r"^Check failed: .*?(?<!:):(?!:)\s*", "", text)  # the condition, in C++, tells nobody anything
@@ -281,7 +283,7 @@ def folds(labels: Array, count: int, repeats: int, seed: int, *, by_class: bool)
     Examples
     --------
     >>> for rest, out in folds(np.array([0, 0, 1, 1]), 2, 1, 0, by_class=True):
-    ...     print(sorted(np.array([0, 0, 1, 1])[out]))
+    ...     print(sorted(np.array([0, 0, 1, 1])[out].tolist()))
     [0, 1]
     [0, 1]
     """

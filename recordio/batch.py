@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 
-__all__ = ["CSR", "Array", "Batch", "concatenate", "rebatch", "split_labels"]
+__all__ = ["CSR", "Array", "Batch", "alike", "concatenate", "rebatch", "split_labels"]
 
 Array = NDArray[Any]
 
@@ -94,6 +94,12 @@ class CSR:
         np.cumsum(np.bincount(rows, minlength=len(dense)), out=indptr[1:])
         n, d = dense.shape
         return cls(indptr, columns.astype(np.int64, copy=False), dense[rows, columns], (n, d))
+
+    @classmethod
+    def from_all(cls, dense: Array) -> CSR:
+        """Every value of `dense`, shape (n, d), zeros too: for whom an absent value is not a zero."""
+        n, d = dense.shape
+        return cls(np.arange(n + 1) * d, np.tile(np.arange(d), n), dense.ravel(), (n, d))
 
     @classmethod
     def from_scipy(cls, matrix: Any) -> CSR:
@@ -191,6 +197,30 @@ def concatenate(batches: Sequence[Batch]) -> Batch:
     else:
         features = _join_dense([batch.dense() for batch in batches])
     return Batch(features, *_join_rest(batches))
+
+
+def alike(batches: Sequence[Batch]) -> list[Batch]:
+    """The same rows in batches of one width, all dense or all sparse, for whom an absent value is missing, not zero.
+
+    Dense rows keep their zeros where they become sparse, and get NaN where they lack columns.
+
+    Examples
+    --------
+    >>> narrow, wide = (Batch(CSR.from_dense(np.eye(1, width))) for width in (1, 3))
+    >>> [batch.width for batch in alike([narrow, wide])]
+    [3, 3]
+    """
+    width = max(batch.width for batch in batches)
+    sparse = any(isinstance(batch.features, CSR) for batch in batches)
+    return [replace(batch, features=_widened(batch.features, width, sparse=sparse)) for batch in batches]
+
+
+def _widened(features: Array | CSR, width: int, *, sparse: bool) -> Array | CSR:
+    if isinstance(features, CSR) or sparse:
+        rows = features if isinstance(features, CSR) else CSR.from_all(features)
+        return replace(rows, shape=(len(rows), width))
+    n, d = features.shape
+    return features if d == width else np.column_stack([features, np.full((n, width - d), np.nan, features.dtype)])
 
 
 def rebatch(batches: Iterable[Batch], size: int) -> Iterator[Batch]:

@@ -22,7 +22,7 @@ import numpy as np
 from ..algorithms.base import Algorithm
 from ..algorithms.manners import Reading
 from ..errors import ChannelError, DataError, UnsupportedContentTypeError
-from ..recordio.batch import CSR, Array, Batch, concatenate, rebatch
+from ..recordio.batch import CSR, Array, Batch, alike, concatenate, rebatch
 from ..recordio.content import FORMATS, MediaType, decode_stream, format_of, parse_media_type
 from ..recordio.framing import read_frames
 from .environment import ChannelConfig, Job
@@ -194,9 +194,8 @@ class DataChannel:
                 parts.append(concatenate([part]))  # a copy: the next part may take its place
         if not parts:
             return None
-        width = max(part.width for part in parts)
         try:
-            return concatenate([_widened(part, width) for part in _of_one_kind(parts)])
+            return concatenate(alike(parts))
         except DataError as error:
             raise self._unreadable(str(error)) from error
 
@@ -291,29 +290,6 @@ class DataChannel:
             f"Unable to read data channel '{self.name}'. Found {what}. Please remove any {what} in the input data. "
             f"The first is in row {row}, counted from 0"
         )
-
-
-def _of_one_kind(parts: list[Batch]) -> list[Batch]:
-    """All dense or all sparse; a zero of a dense row stays a value, which an absent one is not for all algorithms."""
-    if all(isinstance(part.features, CSR) for part in parts) or not any(
-        isinstance(part.features, CSR) for part in parts
-    ):
-        return parts
-    return [dataclasses.replace(part, features=_explicit(part.features)) for part in parts]
-
-
-def _explicit(features: Array | CSR) -> CSR:
-    if isinstance(features, CSR):
-        return features
-    n, d = features.shape
-    return CSR(np.arange(n + 1) * d, np.tile(np.arange(d), n), features.ravel(), (n, d))
-
-
-def _widened(part: Batch, width: int) -> Batch:
-    """The same rows with more columns, where they are sparse."""
-    if isinstance(part.features, CSR):
-        return dataclasses.replace(part, features=dataclasses.replace(part.features, shape=(len(part), width)))
-    return part
 
 
 def _entry(config: ChannelConfig) -> Mapping[str, str]:

@@ -9,7 +9,7 @@ import pytest
 
 from clary.algorithms.booster import BoosterError
 from clary.algorithms.xgboost_training import translated
-from clary.errors import AlgorithmError
+from clary.errors import AlgorithmError, PlatformError
 from clary.recordio.batch import Batch
 
 from ..job import Tree, recordio
@@ -249,7 +249,10 @@ def test_a_file_for_a_channel(tree: Tree, run_here: RunHere) -> None:
 
 
 def test_fault_of_nobody() -> None:
-    """What the library says of its own troubles stays our error, in Amazon's words."""
-    error = translated(BoosterError("std::bad_alloc"))
+    """What the library says of its own troubles stays our error, in Amazon's words; memory is the platform's."""
+    error = translated(BoosterError("odd"))
     assert isinstance(error, AlgorithmError)
-    assert str(error) == "XGB train call failed with exception:\n std::bad_alloc"
+    assert str(error) == "XGB train call failed with exception:\n odd"
+    error = translated(BoosterError("std::bad_alloc"))
+    assert isinstance(error, PlatformError)
+    assert str(error) == "the job needs more memory than there is: std::bad_alloc"

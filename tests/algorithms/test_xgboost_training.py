@@ -11,6 +11,7 @@ import pytest
 
 from clary.algorithms.xgboost import ALGORITHM
 from clary.algorithms.xgboost_training import folds
+from clary.errors import UserError
 from clary.recordio.batch import CSR, Array, Batch
 from clary.recordio.libsvm import read_libsvm
 from clary.train.checkpoints import CheckpointFolder
@@ -283,6 +284,23 @@ def test_damaged_checkpoint(tmp_path: Path, damage: bytes | None) -> None:
     assert fit(Batch(X, Y), None, notes).to_bytes() == whole.to_bytes()
     assert any(f"the checkpoint {last} is damaged and passed over" in line for line in notes.lines)
     assert [number for number, _ in notes.rounds] == [3]
+
+
+def test_only_damaged_checkpoints(tmp_path: Path) -> None:
+    """Where no checkpoint is whole, the job begins anew, as if there were none."""
+    whole = fit(Batch(X, Y), None, kept(tmp_path))
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:-100])
+    notes = kept(tmp_path)
+    assert fit(Batch(X, Y), None, notes).to_bytes() == whole.to_bytes()
+    assert [number for number, _ in notes.rounds] == [0, 1, 2, 3]
+
+
+def test_checkpoint_of_another_width(tmp_path: Path) -> None:
+    """A checkpoint of a model of other data is refused in the library's words."""
+    fit(Batch(X, Y), None, kept(tmp_path))
+    with pytest.raises(UserError, match=r"[Ff]eature|columns"):
+        fit(Batch(np.column_stack([X, X]), Y), None, kept(tmp_path), num_round=9)
 
 
 def test_other_files(tmp_path: Path) -> None:

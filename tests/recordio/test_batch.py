@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clary.errors import DataError
-from clary.recordio.batch import CSR, Batch, concatenate, rebatch, split_labels
+from clary.recordio.batch import CSR, Batch, alike, concatenate, rebatch, split_labels
 
 DENSE = np.array([[0.0, 0.0, 7.0], [0.0, 0.0, 0.0], [1.0, 2.0, 0.0], [0.0, 3.0, 0.0]])
 
@@ -189,3 +189,21 @@ def test_rebatch_mixed() -> None:
     parts = [rows(0, 2), Batch(CSR.from_dense(rows(2, 4).dense())), rows(4, 6).astype(np.float64)]
     (made,) = rebatch(parts, 6)
     assert np.array_equal(made.dense(), rows(0, 6).dense())
+
+
+def test_alike_keeps_zeros_among_missing_values() -> None:
+    """Dense rows beside sparse ones keep their zeros as values, and get the width of the widest."""
+    dense = Batch(np.array([[0, 5]], np.float32))
+    sparse = Batch(CSR.from_dense(np.array([[0, 0, 7]], np.float32)))
+    one, other = alike([dense, sparse])
+    assert isinstance(one.features, CSR) and isinstance(other.features, CSR)
+    assert (one.features.indices.tolist(), one.features.values.tolist()) == ([0, 1], [0, 5])
+    assert other.features.indices.tolist() == [2]
+    assert one.width == other.width == 3
+
+
+def test_alike_fills_dense_rows_with_nan() -> None:
+    """Dense rows that lack columns of others get NaN."""
+    [one, other] = alike([Batch(np.ones((1, 1), np.float32)), Batch(np.ones((1, 2), np.float32))])
+    assert np.array_equal(one.dense(), [[1, np.nan]], equal_nan=True)
+    assert other.dense().tolist() == [[1, 1]]
