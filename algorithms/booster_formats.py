@@ -126,7 +126,7 @@ def _load_ubjson(data: bytes) -> Booster:
 def _json_model(data: bytes, names: list[str], *, snapshot: bool) -> bytes:
     """The model in a JSON document; the names of its features stood beside a snapshot, not in it, until 1.3."""
     try:
-        document = json.loads(data)
+        document = json.loads(data, object_pairs_hook=_object)
         model = document["Model"] if snapshot else document
         if snapshot:
             learner = model["learner"]
@@ -134,7 +134,14 @@ def _json_model(data: bytes, names: list[str], *, snapshot: bool) -> bytes:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"the JSON holds no model: {error!s:.200}") from error
     check_model(model)
-    return json.dumps(model).encode() if snapshot else data
+    return json.dumps(model).encode()  # what was checked: the library might read the other bytes in another way
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is there twice")
+    return found
 
 
 def _parts(data: bytes) -> tuple[bytes, bytes]:

@@ -23,7 +23,7 @@ __all__ = ["is_pickle", "read_booster"]
 
 _NAME: Final = rb"c[\w.]+\n[\w.]+\n"
 _START: Final = re.compile(rb"(?:\x80[\x02-\x05])?\(?" + _NAME + rb"|\x80[\x04\x05][\x95\x8c]")
-_MOST_STEPS: Final = 1 << 22  # the name of a feature takes two or three
+_MOST_STEPS: Final = 1 << 20  # the name of a feature takes two or three
 
 _LITERALS: Final = (
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),

@@ -23,6 +23,7 @@ from ..recordio.batch import Batch, alike, concatenate
 from .base import Algorithm, Channel, Model, Report
 from .booster import Booster, BoosterError, Matrix, library_version
 from .booster_formats import Origin, open_booster
+from .memory import available_memory
 from .xgboost_manners import XGBoostManners
 from .xgboost_metrics import METRICS
 from .xgboost_model import XGBoostEnsemble, XGBoostModel, select
@@ -32,6 +33,10 @@ from .xgboost_training import Data, boost, cross_validate, translated
 __all__ = ["ALGORITHM"]
 
 _ARTIFACT: Final = "xgboost-model"
+
+_PER_COLUMN: Final = 128
+_PER_PREDICTION: Final = 24
+"""Bytes that the library takes at least: for a column without values, and for a prediction with its gradient."""
 
 _Trained = TypeVar("_Trained", Booster, Sequence[Booster])
 
@@ -51,6 +56,7 @@ def fit(params: XGBoostParams, channels: Mapping[str, Channel], report: Report) 
     report.info(f"Train matrix has {len(batches['train'])} rows and {batches['train'].width} columns")
     if "validation" in batches:
         report.info(f"Validation matrix has {len(batches['validation'])} rows")
+    _check_memory(batches, params)
     try:
         if params.kfold is not None:
             if any(batch.queries is not None for batch in batches.values()):
@@ -64,6 +70,15 @@ def fit(params: XGBoostParams, channels: Mapping[str, Channel], report: Report) 
         raise translated(error) from error
 
 
+def _check_memory(batches: Mapping[str, Batch], params: XGBoostParams) -> None:
+    """Refuse what the system would end the job for: far too many columns or classes, mostly by mistake."""
+    columns = max(batch.width for batch in batches.values())
+    predictions = sum(map(len, batches.values())) * (params.num_class or 1)
+    if columns * _PER_COLUMN + predictions * _PER_PREDICTION > available_memory():
+        classes = f" and {params.num_class} classes" if params.num_class else ""
+        raise ChannelError(f"rows of {columns} columns{classes} need more memory than there is")
+
+
 def _read(channel: Channel, params: XGBoostParams) -> Batch:
     """All rows of a channel, with their labels, and their weights where the second column of CSV has them."""
     batch = channel.whole()
@@ -75,6 +90,9 @@ def _read(channel: Channel, params: XGBoostParams) -> Batch:
         if rows.shape[1] < 2:
             raise ChannelError(f"csv_weights=1: the channel '{channel.name}' has no features behind label and weight")
         batch = dataclasses.replace(batch, features=np.ascontiguousarray(rows[:, 1:]), weights=rows[:, 0].copy())
+    if batch.weights is not None and np.isnan(batch.weights).any():
+        row = int(np.flatnonzero(np.isnan(batch.weights))[0])
+        raise ChannelError(f"Weights must be positive values. In the channel '{channel.name}' row {row} has none")
     labels = batch.labels
     if labels is None or np.isnan(labels).any():
         raise ChannelError(f"{_UNLABELLED} In the channel '{channel.name}' {_which(batch)} without a label")

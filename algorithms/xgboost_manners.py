@@ -137,6 +137,8 @@ class XGBoostManners(Manners):
         """Rows of another width than the model's."""
         told = f"Feature size of {_LABELS[format_name]} inference data {width}"
         hint = "; send no label column" if width == expected + 1 else ""
+        if format_name == "libsvm":
+            hint = "; columns count from 0, or with text/libsvm;first_index=1 from 1"
         return f"{told} is not consistent with feature size of trained model {expected}.{hint}"
 
 

@@ -73,8 +73,9 @@ class XGBoostModel:
         return booster.to_bytes()
 
     def describe(self) -> Mapping[str, Any]:
-        """Objective, size, origin and the ten features that gain most."""
-        best = sorted(self.booster.importance().items(), key=lambda pair: -pair[1])[:10]
+        """Objective, size, origin and the ten features that gain or weigh most."""
+        kind = "weight" if self.kind == "gblinear" else "gain"  # the weights of a linear model are all it has
+        best = sorted(self.booster.importance(kind).items(), key=lambda pair: -pair[1])[:10]
         found: dict[str, Any] = {"objective": self.objective, "booster": self.kind, "rounds": self.booster.rounds}
         if self.origin.best_rounds:
             found["rounds_used"] = self.origin.best_rounds

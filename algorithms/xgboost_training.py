@@ -21,8 +21,7 @@ from ..errors import AlgorithmError, ArtifactError, ClaryError, PlatformError, U
 from ..recordio.batch import Array
 from .base import Checkpoints, Report
 from .booster import Booster, BoosterError, Matrix
-from .booster_check import check_model
-from .ubjson import read_ubjson
+from .booster_formats import open_booster
 from .xgboost_metrics import Scorer, maximized, split
 from .xgboost_params import XGBoostParams
 
@@ -50,6 +49,12 @@ _REMEDIES: Mapping[str, str] = {
 }
 """What the library says without words, or in its own → what it means in a job."""
 
+_HINTS: Mapping[str, str] = {
+    "ndcg_exp_gain": "labels of rank:ndcg are grades of 0 to 31",
+    "base_score must be in (0,1)": "labels of this objective are from 0 to 1, and so is base_score",
+}
+"""What is well said, and known → what to look at."""
+
 
 @dataclass(frozen=True, slots=True)
 class Data:
@@ -72,6 +77,7 @@ def translated(error: BoosterError) -> ClaryError:
         return AlgorithmError(f"XGB train call failed with exception:\n {text}")
     words = re.sub(r"^Check failed: .*?(?<!:):(?!:)\s*", "", text)  # the condition, in C++, tells nobody anything
     remedy = next((remedy for sign, remedy in _REMEDIES.items() if sign in text), "")
+    words = "; ".join([" ".join(words.split()), *(hint for sign, hint in _HINTS.items() if sign in text)])
     return UserError(f"{remedy} ({words})" if remedy and words else remedy or words or text)
 
 
@@ -106,7 +112,7 @@ def boost(
     library, ours = split(_metrics(params))
     booster = Booster(matrices=[each.matrix for each in data.values()])
     checkpoints = report.checkpoints(part)
-    start = 0 if checkpoints is None else _resume(booster, checkpoints, report)
+    start = 0 if checkpoints is None else _resume(booster, checkpoints, params, report)
     booster.set(
         {**params.library, "eval_metric": [_spelt(metric, params) for metric in library], "validate_parameters": "1"}
     )
@@ -130,7 +136,9 @@ def boost(
             rule.heed(booster, iteration, values)
         if checkpoints is not None:
             checkpoints.save(iteration, booster.to_bytes())
-    values = values or _evaluate(booster, data, scorers, start - 1)  # all rounds may have been in the checkpoint
+    if not values:  # all rounds were in the checkpoint
+        values = _evaluate(booster, data, scorers, start - 1)
+        report.round(start - 1, values)
     return (booster if rule is None else rule.best_of(booster, report)), values
 
 
@@ -146,19 +154,32 @@ def _spelt(metric: str, params: XGBoostParams) -> str:
     return f"{metric}@{params.tweedie_variance_power or 1.5}" if metric == "tweedie-nloglik" else metric
 
 
-def _resume(booster: Booster, checkpoints: Checkpoints, report: Report) -> int:
+def _resume(booster: Booster, checkpoints: Checkpoints, params: XGBoostParams, report: Report) -> int:
     """Load the last whole checkpoint; the number of the round to go on with."""
     for number, content, name in checkpoints.saved():
         try:
-            check_model(read_ubjson(content))
-            booster.load(content)
-        except (ArtifactError, BoosterError) as error:
+            found, _ = open_booster(content)
+        except ArtifactError as error:
             report.warning(f"the checkpoint {name} is damaged and passed over: {error}")
             continue
+        _check_same_job(found, params, name)
+        booster.load(found.to_bytes())
         report.info(f"Checkpoint loaded from {name}")
         report.info(f"Resuming from iteration {number + 1}")
         return number + 1
     return 0
+
+
+def _check_same_job(found: Booster, params: XGBoostParams, name: str) -> None:
+    learner = found.configuration()["learner"]
+    theirs = learner["objective"]["name"], learner["gradient_booster"]["name"]
+    ours = params.library.get("objective", _OBJECTIVE), params.library.get("booster", "gbtree")
+    classes = int(learner["learner_model_param"]["num_class"]), params.num_class or 0
+    if theirs != ours or classes[0] != classes[1]:
+        raise UserError(
+            f"the checkpoint {name} is of another job: it has {', '.join(theirs)} and {classes[0]} classes, this one "
+            f"{', '.join(ours)} and {classes[1]}; give each job a folder of its own"
+        )
 
 
 def _evaluate(booster: Booster, data: Mapping[str, Data], scorers: Mapping[str, Scorer], iteration: int) -> Values:

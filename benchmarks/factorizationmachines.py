@@ -45,14 +45,19 @@ class Labelled:
 
     def __init__(self, rows: Array | CSR, labels: Array) -> None:
         self.name = "train"
-        self.whole = Batch(rows, labels)
+        self.format = "recordio"
+        self.all = Batch(rows, labels)
         self.rows = 0
         self.batches_read = 0
 
     def batches(self, size: int) -> Iterator[Batch]:
         """One pass."""
-        for start in range(0, len(self.whole), size):
-            yield self.whole[start : start + size]
+        for start in range(0, len(self.all), size):
+            yield self.all[start : start + size]
+
+    def whole(self) -> Batch:
+        """All rows at once."""
+        return self.all
 
 
 def ours(

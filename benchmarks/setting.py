@@ -36,7 +36,6 @@ class Memory:
         for start in range(0, len(self.features), size):
             yield Batch(self.features, self.labels)[start : start + size]
 
-
     def whole(self) -> Batch | None:
         """All rows at once."""
         return Batch(self.features, self.labels) if len(self.features) else None

@@ -65,7 +65,10 @@ def overhead() -> Iterator[Row]:
             write_csv(stream, [Batch(rows, labels)])
         words = [f"{key}={value}" for key, value in PARAMETERS.items()]
         times = [
-            (job(folder, "--train", str(folder / "rows.csv"), "-p", "num_round=100", *words), boosting(rows, labels, 100))
+            (
+                job(folder, "--train", str(folder / "rows.csv"), "-p", "num_round=100", *words),
+                boosting(rows, labels, 100),
+            )
             for _ in range(ROUNDS)
         ]
     ours, theirs = (min(column) for column in zip(*times, strict=True))

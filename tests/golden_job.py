@@ -72,7 +72,7 @@ class Golden:
         return sparse(self.rows)
 
     def labels(self, channel: str, count: int) -> Array | None:
-        """Labels 0, 1, … (or from `first_class` on) of that many rows, where the algorithm wants some in this channel."""
+        """Labels 0, 1, … (or from `first_class` on) of so many rows, where the algorithm wants some in this channel."""
         classes = self.description.get("classes", self.description["data"].get("classes", 1))
         labels = np.arange(count) % classes
         return labels + self.description.get("first_class", 0) if channel in self.algorithm.labelled else None

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 import numpy as np
 
@@ -206,9 +206,7 @@ class DataChannel:
             for name, stream in self._source.streams(self.format):
                 label = f"{name}: "
                 with io.BufferedReader(stream, 1 << 16) as peekable:  # closes the stream too
-                    first_line = peekable.peek(1)[:100].partition(b"\n")[0]
-                    self._reading = dataclasses.replace(self._reading, file=name, first_line=first_line)
-                    self._tell_opened()
+                    self._reading = dataclasses.replace(self._reading, file=name)
                     for batch in self._decode(peekable):
                         self._stop.check()
                         self._check_width(batch)
@@ -218,16 +216,19 @@ class DataChannel:
         except (DataError, EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise self._unreadable(f"{label}{error}") from error
 
-    def _tell_opened(self) -> None:
+    def _tell_opened(self, stream: gzip.GzipFile | io.BufferedReader[io.RawIOBase]) -> None:
+        first_line = stream.peek(1)[:100].partition(b"\n")[0]
+        self._reading = dataclasses.replace(self._reading, first_line=first_line)
         if self.rows == 0 and (told := self._algorithm.manners.opened(self._reading)):
             logging.getLogger("clary").info("%s", told)
 
     def _decode(self, stream: io.BufferedReader[io.RawIOBase]) -> Iterator[Batch]:
         plain = _gunzipped(stream)
+        self._tell_opened(plain)
         if not self._wrapped:
-            yield from decode_stream(plain, self._media, default_label_size=1)
+            yield from decode_stream(cast("BinaryIO", plain), self._media, default_label_size=1)
             return
-        for frame in read_frames(plain):
+        for frame in read_frames(cast("BinaryIO", plain)):
             yield from decode_stream(io.BytesIO(frame.payload), self._media, default_label_size=1)
 
     def _checked_media(self, config: ChannelConfig) -> MediaType:
@@ -306,10 +307,10 @@ def _default_type(algorithm: Algorithm) -> str:
     return next(row.media_types[0] for row in FORMATS if row.name == algorithm.content_types[0])
 
 
-def _gunzipped(stream: io.BufferedReader[io.RawIOBase]) -> BinaryIO:
+def _gunzipped(stream: io.BufferedReader[io.RawIOBase]) -> gzip.GzipFile | io.BufferedReader[io.RawIOBase]:
     """The stream, unzipped where it begins like a gzip file."""
     if stream.peek(1)[:1] == _GZIP_START:
-        return gzip.GzipFile(fileobj=stream)  # type: ignore[return-value]
+        return gzip.GzipFile(fileobj=stream)
     return stream
 
 
@@ -344,6 +345,8 @@ class _Files:
         inner = path.relative_to(self.folder)
         if any(part.startswith((".", "_")) for part in inner.parts):  # as Hadoop and Spark do
             return self._skip(path, inner, "a name that is not for data")
+        if path.suffix == ".cache":
+            return self._skip(path, inner, "a cache of XGBoost's")
         if not self.suffixes:
             return True
         suffix = Path(path.name.lower().removesuffix(".gz")).suffix

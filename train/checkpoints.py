@@ -44,16 +44,20 @@ class CheckpointFolder:
                 raise PlatformError(f"cannot read the checkpoint {path}: {error.strerror}") from error
 
     def save(self, number: int, data: bytes) -> None:
-        """Write what is learnt in the rounds up to `number`, and remove what is older than the newest few."""
+        """Write what is learnt in the rounds up to `number`, and remove what is older than the newest few.
+
+        Later rounds are those of a job that this one could not go on with; they stay and do not count.
+        """
         write_atomic(self._path(number), data, _UNFINISHED)
-        for old in sorted(self._numbers())[:-KEPT]:
+        for old in sorted(each for each in self._numbers() if each <= number)[:-KEPT]:
             self._remove(self._path(old))
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{self.stem}.{number}"
 
     def _numbers(self) -> set[int]:
-        found = (re.fullmatch(re.escape(self.stem) + r"\.([0-9]{1,9})", path.name) for path in self.folder.glob("*"))
+        names = (path.name for path in self.folder.glob(f"{self.stem}.*") if path.is_file())
+        found = (re.fullmatch(re.escape(self.stem) + r"\.([0-9]{1,9})", name) for name in names)
         return {int(match[1]) for match in found if match}
 
     def _remove(self, path: Path) -> None:

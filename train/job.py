@@ -93,7 +93,7 @@ def _run(env: Mapping[str, str], stop: Stop, started: float) -> None:
 def _save_snapshot(job: Job, chosen: Algorithm, report: JobReport) -> None:
     """What is learnt so far, when the job was told to end."""
     if report.snapshot is None:
-        report.warning("told to end before there was a model to save")
+        report.warning("told to end: there is no model to save")
         return
     report.warning("told to end: saving the model so far")
     _save(job, chosen, report.snapshot(), report)

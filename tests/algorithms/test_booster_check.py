@@ -119,6 +119,14 @@ def test_damage(name: str) -> None:
         open_booster(json.dumps(document).encode())
 
 
+@pytest.mark.parametrize("key", ["left_children", "left_childre\\u006e"])
+def test_a_key_twice(key: str) -> None:
+    """Of two values of a key the check and the library could see different ones: that is no model."""
+    text = json.dumps(DOCUMENT).replace('"left_children"', f'"{key}": [1000000000], "left_children"', 1)
+    with pytest.raises(ArtifactError, match="a key is there twice"):
+        open_booster(text.encode())
+
+
 def test_weights() -> None:
     """A linear model has a weight for each feature and a bias, a dart a weight for each tree."""
     linear = json.loads(trained(booster="gblinear").to_bytes("json"))

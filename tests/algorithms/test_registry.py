@@ -58,7 +58,9 @@ def test_open_artifact(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", [".", "nowhere"])
 def test_no_artifact(tmp_path: Path, folder: str) -> None:
     """Without an artifact one is told what was looked for, and where."""
-    with pytest.raises(ArtifactError, match=r"^no model artifact in \S+: expected a file named model_algo-1 or xgboost-model$"):
+    with pytest.raises(
+        ArtifactError, match=r"^no model artifact in \S+: expected a file named model_algo-1 or xgboost-model$"
+    ):
         open_artifact(tmp_path / folder)
 
 

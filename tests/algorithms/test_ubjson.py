@@ -49,7 +49,9 @@ def test_models(kind: str) -> None:
         if isinstance(other, list):
             assert isinstance(one, (list, np.ndarray))
             return len(one) == len(other) and all(map(same, one, other))
-        return one == other if isinstance(other, str) else np.isclose(float(str(one)), float(str(other)), rtol=1e-6)
+        return (
+            one == other if isinstance(other, str) else bool(np.isclose(float(str(one)), float(str(other)), rtol=1e-6))
+        )
 
     assert same(found, expected)
 

@@ -171,6 +171,27 @@ def test_inspect(clary: Clary, on_terminal: OnTerminal, tmp_path: Path, model: P
     assert re.search(r"\nimportance .*f0", seen)
 
 
+def test_inspect_a_linear_model(clary: Clary, tmp_path: Path) -> None:
+    """A linear model has weights, of which the largest are told."""
+    (tmp_path / "linear").mkdir()
+    (tmp_path / "linear/xgboost-model").write_bytes(trained(booster="gblinear"))
+    found = json.loads(clary("inspect", "linear", cwd=tmp_path).stdout)
+    assert (found["booster"], len(found["importance"])) == ("gblinear", WIDTH)
+    weights = [*found["importance"].values()]
+    assert weights == sorted(weights, reverse=True)
+
+
+def test_convert_keeps_other_files(clary: Clary, tmp_path: Path) -> None:
+    """What lies beside the model comes along."""
+    folder = tmp_path / "old"
+    (folder / "code").mkdir(parents=True)
+    (folder / "xgboost-model").write_bytes(trained())
+    (folder / "code/inference.py").write_text("pass\n")
+    assert clary("convert-model", folder, "new.tar.gz", cwd=tmp_path).returncode == 0
+    with tarfile.open(tmp_path / "new.tar.gz") as archive:
+        assert archive.getnames() == ["code/inference.py", "xgboost-model"]
+
+
 def test_inspect_an_ensemble(clary: Clary, tmp_path: Path) -> None:
     """It is told how many models there are."""
     path = archive(tmp_path / "m.tar.gz", xgboost_model_0=trained(), xgboost_model_1=trained(seed="1"))

@@ -160,7 +160,7 @@ def test_told_to_end_while_blocked(tree: Tree, prepare: Callable[[Tree], None], 
     result = tree.end(process)
     assert time.monotonic() - told < 5
     assert (result.code, result.failure) == (0, None)
-    assert "told to end before there was a model to save" in result.text
+    assert "told to end: there is no model to save" in result.text
     assert not tree.model.exists()
 
 
