@@ -127,6 +127,31 @@ def test_a_key_twice(key: str) -> None:
         open_booster(text.encode())
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({}, ""),
+        ({"categories_sizes": [2]}, "lead astray"),
+        ({"categories_segments": [1]}, "lead astray"),
+        ({"categories_nodes": [1]}, "lacks categories"),
+        ({"categories": [-1]}, "a category that is none"),
+        ({"categories_sizes": []}, "not whole"),
+    ],
+    ids=str,
+)
+def test_categories(change: dict[str, list[int]], told: str) -> None:
+    """A node that asks for categories has them, within the list of all."""
+    document = copy.deepcopy(DOCUMENT)
+    root = {"categories": [1], "categories_nodes": [0], "categories_segments": [0], "categories_sizes": [1]}
+    tree(document).update({**root, **change})
+    tree(document)["split_type"][0] = 1
+    if not told:
+        check_model(document)
+        return
+    with pytest.raises(ArtifactError, match=told):
+        check_model(document)
+
+
 def test_weights() -> None:
     """A linear model has a weight for each feature and a bias, a dart a weight for each tree."""
     linear = json.loads(trained(booster="gblinear").to_bytes("json"))
