@@ -3,7 +3,9 @@
 #   docker run -v $PWD/ml:/opt/ml IMAGE train
 #   docker run -v $PWD/ml:/opt/ml -p 8080:8080 IMAGE serve
 #
-# It uses nothing that needs BuildKit, so any builder can build it. `make image` fills in the arguments.
+# Without an ALGORITHM it is the image of all of them: CLARY_ALGORITHM says at run time which one it trains, and what
+# it serves a model says itself. It uses nothing that needs BuildKit, so any builder can build it. `make image` fills
+# in the arguments.
 
 # Any Debian with python3 (3.10 or newer) and its venv module. Both stages need the same one: a virtual
 # environment points at the interpreter it was made with.
@@ -18,12 +20,15 @@ ARG EXTRA
 COPY pyproject.toml build/wheel[s] /wheels/
 COPY . /src
 # With wheels at hand pip must not reach for the network, neither here nor where it builds clary itself.
-# setuptools comes with venv up to Python 3.11 and serves no purpose once clary is installed.
+# Three things are taken out again. setuptools comes with venv up to Python 3.11 and serves no purpose once clary is
+# installed. scipy comes with xgboost, whose Python package needs it; clary calls the library inside that package and
+# imports nothing of it, so more than half of that image would be there for nobody. And numpy brings its own tests.
 RUN if ls /wheels/*.whl >/dev/null 2>&1; then export PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels; fi \
  && export PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
  && python3 -m venv /opt/clary \
  && /opt/clary/bin/pip install "/src${EXTRA:+[$EXTRA]}" \
- && /opt/clary/bin/pip uninstall --yes --quiet setuptools
+ && /opt/clary/bin/pip uninstall --yes --quiet setuptools ${EXTRA:+scipy} \
+ && find /opt/clary/lib/python3*/site-packages/numpy -depth -type d -name tests -exec rm -r {} +
 
 FROM ${BASE_IMAGE}
 COPY --from=build /opt/clary /opt/clary
@@ -41,6 +46,10 @@ ENV CLARY_ALGORITHM=${ALGORITHM} \
 
 EXPOSE 8080
 
+# A container that trains is always well; one that serves, when its /ping answers. A large model takes its time.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=5m --retries=3 \
+    CMD ["/opt/clary/bin/python", "-m", "clary.containers.health"]
+
 # No USER: SageMaker mounts /opt/ml owned by root and expects root inside. Any other user works as well where
 # its mounts let it write (`docker run --user`).
 
@@ -54,11 +63,12 @@ ARG BASE_IMAGE
 ARG VERSION
 ARG REVISION
 ARG CREATED
-LABEL org.opencontainers.image.title="clary ${ALGORITHM}" \
-      org.opencontainers.image.description="An open, local equivalent of Amazon SageMaker's built-in ${ALGORITHM}." \
+LABEL org.opencontainers.image.title="clary ${ALGORITHM:-all}" \
+      org.opencontainers.image.description="Open, local equivalent of Amazon SageMaker's built-in ${ALGORITHM:-algorithms}." \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.created="${CREATED}" \
       org.opencontainers.image.base.name="${BASE_IMAGE}" \
-      com.amazonaws.sagemaker.capabilities.accept-bind-to-port="true"
+      com.amazonaws.sagemaker.capabilities.accept-bind-to-port="true" \
+      com.amazonaws.sagemaker.capabilities.multi-models="true"

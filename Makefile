@@ -2,8 +2,10 @@
 
 PYTHON ?= python3
 ALGORITHM ?= kmeans
-# An algorithm that needs more than numpy has an extra of its name.
-EXTRA = $(filter xgboost,$(ALGORITHM))
+ALGORITHMS := $(shell sed -n 's/^ *"\([a-z-]*\)": "clary\.algorithms\..*/\1/p' algorithms/registry.py)
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+# What xgboost, and so the image of all, needs more than numpy is an extra of that name.
+EXTRA = $(if $(filter xgboost all,$(ALGORITHM)),xgboost)
 IMAGE ?= clary-$(ALGORITHM)
 BASE_IMAGE ?= python:3.12-slim-bookworm
 # The Python of BASE_IMAGE, for `make wheels`.
@@ -16,7 +18,7 @@ DOCKER_BUILD_FLAGS ?=
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
-.PHONY: help venv demo test check fix bench docs image wheels clean
+.PHONY: help venv demo test check fix bench docs image images wheels clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -66,22 +68,30 @@ docs: .venv/docs.stamp ## build the documentation into site/
 	.venv/bin/zensical build --strict
 
 # The wheels, wherever they lie, go to the one place of the build context where the Dockerfile looks for them.
-image: ## build the image (ALGORITHM=, IMAGE=, BASE_IMAGE=; without network: WHEELS=folder)
-	@grep -q '^ *"$(ALGORITHM)": ' algorithms/registry.py || \
-		{ echo "no algorithm $(ALGORITHM): algorithms/registry.py has their names" >&2; exit 2; }
+image: ## build the image (ALGORITHM=name or all, IMAGE=, BASE_IMAGE=; without network: WHEELS=folder)
+	@$(if $(filter $(ALGORITHM),$(ALGORITHMS) all),:,echo "no algorithm $(ALGORITHM): $(ALGORITHMS), or all" >&2; exit 2)
 	rm -rf build/wheels
 	$(if $(WHEELS),mkdir -p build/wheels && cp $(WHEELS)/*.whl build/wheels/)
 	$(DOCKER) build --tag $(IMAGE) $(if $(WHEELS),--network none) $(DOCKER_BUILD_FLAGS) \
 		--build-arg BASE_IMAGE=$(BASE_IMAGE) \
-		--build-arg ALGORITHM=$(ALGORITHM) \
+		--build-arg ALGORITHM=$(filter-out all,$(ALGORITHM)) \
 		--build-arg EXTRA=$(EXTRA) \
-		--build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) \
+		--build-arg VERSION=$(VERSION) \
 		--build-arg REVISION=$$(git rev-parse --verify --quiet HEAD 2>/dev/null) \
 		--build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) .
 	rm -rf build/wheels
 
+images: ## build the images of all algorithms as clary/NAME:VERSION, and of AWS's versions (clary/kmeans:1 …)
+	@set -e; for name in $(ALGORITHMS) all; do \
+		$(MAKE) --no-print-directory image ALGORITHM=$$name IMAGE=clary/$$name:$(VERSION); \
+		words=$$(PYTHONPATH=src $(PYTHON) -m clary.containers.registries $$name); \
+		for word in $$words; do \
+			$(DOCKER) tag clary/$$name:$(VERSION) clary/$$name:$$word; \
+		done; \
+	done
+
 # clary itself is built inside, from the tree, for which setuptools must be among the wheels.
-wheels: .venv/pip.stamp ## fetch into wheels/ what the image installs (ALGORITHM=, PYTHON_VERSION=, that of BASE_IMAGE)
+wheels: .venv/pip.stamp ## fetch into wheels/ what the image installs (ALGORITHM=name or all, PYTHON_VERSION=, that of BASE_IMAGE)
 	rm -rf wheels
 	$(PIP) download --dest wheels --only-binary :all: --python-version $(PYTHON_VERSION) '.$(if $(EXTRA),[$(EXTRA)])' 'setuptools>=77'
 

@@ -22,7 +22,8 @@ from ..logs import emit
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS: Final = (
-    *("train", "serve", "predict", "inspect", "convert-model", "algorithms", "convert", "head", "datasets"),
+    *("train", "serve", "predict", "transform", "inspect", "convert-model", "algorithms", "convert", "head"),
+    *("datasets", "images", "doctor"),
 )
 """The words that `clary` itself understands."""
 

@@ -1,56 +1,27 @@
-"""The HTTP side of an endpoint: ``/ping``, ``/execution-parameters`` and ``/invocations``.
-
-A refusal is one line of plain text, here and in `connections`, which refuses what is no request at all. The
-SageMaker Python SDK's local mode looks at no status, so no refusal may read like a prediction; and AWS's wording
-stands first in each, because clients compare it.
-"""
+"""The HTTP side of an endpoint: ``/ping``, ``/execution-parameters`` and ``/invocations``."""
 
 from __future__ import annotations
 
 import dataclasses
-import logging
-import threading
-from functools import partial
-from itertools import islice
 from typing import Final
 
 import numpy as np
 from flask import Flask, Response, jsonify, request
-from gunicorn.http.errors import ParseException
-from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException
 
 from ..algorithms.base import Algorithm, Model
-from ..errors import (
-    AlgorithmError,
-    DataError,
-    PlatformError,
-    UnsupportedAcceptError,
-    UnsupportedContentTypeError,
-    UserError,
-)
+from ..errors import DataError, UnsupportedContentTypeError, UserError
 from ..recordio.batch import CSR, Array, Batch
 from ..recordio.content import MediaType, decode_body, format_of, parse_media_type
+from .bodies import Places, check_encoding
 from .encode import MEDIA_TYPES, choose, encode, encode_row_texts
+from .refusals import RefusedError, allow, http_verdict, refusal, verdict
 from .selected import encode_selected
 from .settings import MIB, Settings, usable_cores
 
-__all__ = ["create_app"]
+__all__ = ["Endpoint", "create_app"]
 
-_LOG: Final = logging.getLogger("clary")
-
-_PIECE: Final = MIB
-"""Bytes taken off the socket at a time."""
-
-_CUT: Final = "unable to evaluate payload provided: the body of the request did not arrive whole"
-
-_BROKEN: Final = (OSError, ParseException)
-"""What goes wrong when a client stops or garbles its body."""
-
-_UNREAD: Final = (404, 405, 413, 415)
-"""Statuses that are decided before a body is read to its end."""
-
-_DISCARD: Final = 1 << 30
-"""Bytes of a refused request that are read to no use; no service of SageMaker sends more."""
+_PATHS: Final = "POST to /invocations, GET /ping or /execution-parameters"
 
 _BATCH_PAYLOAD_MB: Final = 6
 _BATCH_TOTAL_MB: Final = 100
@@ -65,39 +36,48 @@ def create_app(model: Model, algorithm: Algorithm, settings: Settings) -> Flask:
     UserError
         When the default response format in `settings` is none of the algorithm's.
     """
-    endpoint = _Endpoint(model, algorithm, settings)
+    places = Places(settings.threads)
+    endpoint = Endpoint(model, algorithm, settings, places)
     app = Flask(__name__, static_folder=None)
-    app.add_url_rule("/ping", view_func=endpoint.ping)
+    app.add_url_rule("/ping", view_func=ping)
     app.add_url_rule("/execution-parameters", view_func=endpoint.execution_parameters)
     app.add_url_rule("/invocations", view_func=endpoint.invocations, methods=["POST"])
-    app.after_request(endpoint.finish)
+    app.after_request(places.finish)
     app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(Exception, endpoint.error)
+    app.register_error_handler(Exception, _error)
     return app
 
 
-class _UndecodableError(UserError):
-    """A body that is not what its content type says, and the status to say it with."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
+def ping() -> Response:
+    """Say that all is well, with an empty body."""
+    return Response(status=200, content_type="text/plain; charset=utf-8")
 
 
-class _Endpoint:
-    """One model and how it is asked."""
+class Endpoint:
+    """One model and how it is asked.
 
-    def __init__(self, model: Model, algorithm: Algorithm, settings: Settings) -> None:
+    Parameters
+    ----------
+    model, algorithm
+        What answers.
+    settings
+        Of the server.
+    places
+        How much the process takes on; endpoints that share a process share them.
+
+    Raises
+    ------
+    UserError
+        When the default response format in `settings` is none of the algorithm's.
+    """
+
+    def __init__(self, model: Model, algorithm: Algorithm, settings: Settings, places: Places) -> None:
         self._model = model
         self._algorithm = algorithm
         self._manners = algorithm.manners
         self._settings = settings
         self._offers = _offers(algorithm, settings.default_accept)
-        self._places = threading.BoundedSemaphore(settings.threads)
-
-    def ping(self) -> Response:
-        """Say that the model is loaded, with an empty body."""
-        return Response(status=200, content_type="text/plain; charset=utf-8")
+        self._places = places
 
     def execution_parameters(self) -> Response:
         """How a batch transform had better send its records."""
@@ -112,68 +92,27 @@ class _Endpoint:
 
     def invocations(self) -> Response:
         """Predict for the rows of the request."""
-        if not self._places.acquire(blocking=False):
-            raise PlatformError(f"all {self._settings.threads} places are taken by running requests: try again later")
-        try:
-            return self._answer()
-        finally:
-            self._places.release()
-
-    def finish(self, response: Response) -> Response:
-        """End the connection after a refusal, if what the client still sends cannot be read first."""
-        if response.status_code == 503 or (response.status_code in _UNREAD and not self._discard_body()):
-            response.headers["Connection"] = "close"
-        return response
-
-    def _discard_body(self) -> bool:
-        """Read what is left of a request, so that a client that first writes it all gets to see the answer.
-
-        Returns
-        -------
-        bool
-            Whether all of it could be read. It takes a place: clients that stall must not get all threads.
-        """
-        if not self._places.acquire(blocking=False):
-            return False
-        most = _DISCARD // _PIECE
-        try:
-            return sum(1 for _ in islice(iter(partial(request.stream.read, _PIECE), b""), most)) < most
-        except _BROKEN:
-            return False
-        finally:
-            self._places.release()
-
-    def error(self, error: Exception) -> Response:
-        """What went wrong but for HTTP alone; the server has to answer, so this takes every exception there is."""
-        if isinstance(error, UnsupportedContentTypeError):
-            return _refusal(415, str(error))
-        if isinstance(error, UnsupportedAcceptError):
-            return _refusal(406, str(error))
-        if isinstance(error, _UndecodableError):
-            return _refusal(error.status, str(error))
-        if isinstance(error, UserError):
-            return _refusal(400, self._manners.unpredictable(str(error)))
-        if isinstance(error, PlatformError):
-            return _refusal(503, f"{error.prefix}: {error}")
-        if isinstance(error, AlgorithmError):
-            return _refusal(500, str(error))
-        _LOG.error("an invocation failed", exc_info=error)
-        return _refusal(500, f"Algorithm Error: the prediction failed ({type(error).__name__}); the log says where")
-
-    def _answer(self) -> Response:
-        _check_encoding()
-        media = self._content_type()
-        body = _read_body(self._settings.max_payload)
+        with self._places.predicting():  # who could not be answered need not send a body
+            check_encoding()
+            media = self._content_type()
+        body = self._places.body(self._settings.max_payload)
         if not body:
             return Response(status=204, content_type="text/plain; charset=utf-8")
+        with self._places.predicting():
+            return self._answer(body, media)
+
+    def _answer(self, body: bytes, media: MediaType) -> Response:
         answer = choose(request.headers.get("Accept", ""), self._offers, self._manners.unsupported_accept)
         name = format_of(media).name
         try:
             batch = decode_body(body, media)
         except UserError as error:
-            raise _UndecodableError(*self._manners.undecodable(name, str(error))) from error
-        features = self._checked(batch, name)
-        return Response(self._predicted(features, answer, batch), content_type=MEDIA_TYPES[answer])
+            raise RefusedError(*self._manners.undecodable(name, str(error))) from error
+        try:
+            predicted = self._predicted(self._checked(batch, name), answer, batch)
+        except UserError as error:
+            raise RefusedError(400, self._manners.unpredictable(str(error))) from error
+        return Response(predicted, content_type=MEDIA_TYPES[answer])
 
     def _predicted(self, features: Array | CSR, answer: str, batch: Batch) -> bytes:
         """The answer's body."""
@@ -236,30 +175,6 @@ def _offers(algorithm: Algorithm, default: str) -> tuple[str, ...]:
     return (first, *(name for name in algorithm.accepts if name != first))
 
 
-def _check_encoding() -> None:
-    """Refuse a compressed body."""
-    encoding = request.headers.get("Content-Encoding", "").strip()
-    if encoding.lower() not in ("", "identity"):
-        raise UnsupportedContentTypeError(f"content-encoding {encoding} not supported: send the body as it is")
-
-
-def _read_body(limit: int) -> bytes:
-    """The whole body of the request, chunked or not; `limit` is in bytes, 0 for none."""
-    pieces: list[bytes] = []
-    size = 0  # counted, because the length of a chunked body is not announced
-    try:
-        for piece in iter(partial(request.stream.read, _PIECE), b""):
-            size += len(piece)
-            if limit and size > limit:
-                raise RequestEntityTooLarge(f"the payload is larger than {limit} bytes, which is MAX_CONTENT_LENGTH")
-            pieces.append(piece)
-    except _BROKEN as error:
-        raise BadRequest(_CUT) from error
-    if size < (request.content_length or 0):
-        raise BadRequest(_CUT)
-    return b"".join(pieces)
-
-
 def _check_numbers(features: Array | CSR, *, missing: bool) -> None:
     """Refuse numbers that are none; NaN is allowed where it stands for a missing value."""
     values = features.values if isinstance(features, CSR) else features
@@ -277,22 +192,8 @@ def _first_row(features: Array | CSR, odd: Array) -> int:
 
 
 def _http_error(error: HTTPException) -> Response:
-    """An answer that is decided by HTTP alone: the path, the method, the size."""
-    text = error.description or error.name
-    if isinstance(error, NotFound):
-        text = f"there is nothing at {request.path}: POST to /invocations, GET /ping or /execution-parameters"
-    elif isinstance(error, MethodNotAllowed):
-        allowed = ", ".join(sorted({*(error.valid_methods or ())} - {"HEAD", "OPTIONS"}))
-        text = f"{request.path} does not take {request.method}: use {allowed}"
-    refusal = _refusal(error.code or 500, text)
-    if isinstance(error, MethodNotAllowed):
-        refusal.allow.update(error.valid_methods or ())
-    if isinstance(error, BadRequest):
-        refusal.headers["Connection"] = "close"  # nobody knows where the next request would begin
-    return refusal
+    return allow(refusal(*http_verdict(error, _PATHS)), error)
 
 
-def _refusal(status: int, text: str) -> Response:
-    line = " ".join(text.split())
-    _LOG.warning("%d %s", status, line)
-    return Response(line, status=status, content_type="text/plain; charset=utf-8")
+def _error(error: Exception) -> Response:
+    return refusal(*verdict(error))

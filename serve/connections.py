@@ -1,9 +1,9 @@
 """gunicorn's threaded worker, in which a client that is slow or cannot speak HTTP keeps nobody else waiting.
 
 A thread is lent to a connection while the head of a request arrives, while the application answers, and while the
-connection ends. The application limits the second; the first and the last have their limits here. What is beyond
-them: Python code that does not let go of the interpreter, like the decoding of a large JSON body, stops all threads
-of its process.
+connection ends. The application limits the second, but for the bytes it waits for; those, the first and the last
+have their limits here. What is beyond them: Python code that does not let go of the interpreter, like the decoding of
+a large JSON body, stops all threads of its process.
 """
 
 from __future__ import annotations
@@ -11,29 +11,51 @@ from __future__ import annotations
 import logging
 import socket
 import time
+from collections.abc import Iterable, MutableMapping
 from contextlib import suppress
+from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+from gunicorn.glogging import Logger
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers.gthread import ThreadWorker
 
 if TYPE_CHECKING:
     from gunicorn.workers.gthread import TConn
 
-__all__ = ["Worker"]
+__all__ = ["AccessLog", "Worker"]
 
 _LOG: Final = logging.getLogger("clary")
 
 _HEAD: Final = 10
 """Seconds in which the head of a request has to arrive."""
 
+_CROWD: Final = 64
+"""Bodies on their way beyond which each piece of one has to arrive as fast as a head."""
+
 _LINGER: Final = 2
 """Seconds a client has to read its answer and close the connection."""
 
 _PIECE: Final = 1 << 16
 _TEXT: Final = 300
-"""Most characters of a refusal: it may quote what the client sent."""
+"""Most characters of a refusal or a path: it may quote what the client sent."""
+
+
+class AccessLog(Logger):
+    """gunicorn's log, in which a request is one line among ours."""
+
+    def access(self, resp: Any, req: Any, environ: MutableMapping[str, Any], request_time: timedelta) -> None:
+        """Log a request that was answered; those that ask whether we live, again and again, only if they fail."""
+        quiet = req.path == "/ping" and resp.status_code == HTTPStatus.OK
+        took = request_time.total_seconds() * 1000
+        target = environ.get("HTTP_X_AMZN_SAGEMAKER_TARGET_MODEL", "")
+        words = (req.method, req.path, resp.status_code, resp.sent, "bytes", f"{took:.1f} ms", target)
+        _LOG.log(
+            logging.DEBUG if quiet else logging.INFO,
+            "%s",
+            " ".join(_printable(str(word)) for word in words if word != ""),
+        )
 
 
 class Worker(ThreadWorker):
@@ -42,6 +64,27 @@ class Worker(ThreadWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._heads: dict[TConn, float] = {}
+        self._pieces: dict[socket.socket, float] = {}
+        self._app: Any = None
+
+    def load_wsgi(self) -> None:
+        """Put the application behind a limit on how long a client may keep it waiting for bytes."""
+        super().load_wsgi()
+        self._app, self.wsgi = self.wsgi, self._limited
+
+    def _limited(self, environ: MutableMapping[str, Any], start_response: Any) -> Iterable[bytes]:
+        """The application, which can end a connection besides."""
+
+        def start(status: str, headers: Iterable[tuple[str, str]], exc_info: Any = None) -> Any:
+            if ("Connection", "close") in headers:
+                start_response.__self__.force_close()  # gunicorn's response, which ignores the header
+            return start_response(status, headers, exc_info)
+
+        client = environ["gunicorn.socket"]
+        client.settimeout(self.cfg.timeout)
+        environ["wsgi.input"] = _Body(environ["wsgi.input"], client, self._pieces)
+        found: Iterable[bytes] = self._app(environ, start)
+        return found
 
     def handle(self, conn: TConn) -> Any:
         """Answer one request; say whether the connection goes on, in the way of the gunicorn at hand."""
@@ -67,6 +110,12 @@ class Worker(ThreadWorker):
             if now > deadline:
                 with suppress(OSError):
                     conn.sock.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for bytes
+        pieces = self._pieces.copy()
+        patience = self.cfg.timeout if len(pieces) <= _CROWD else min(_HEAD, self.cfg.timeout)
+        for client, since in pieces.items():
+            if now > since + patience:
+                with suppress(OSError):
+                    client.shutdown(socket.SHUT_RD)  # it can still be told
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         """Refuse what is no request in one line, where gunicorn has a page of HTML."""
@@ -81,6 +130,29 @@ class Worker(ThreadWorker):
         with suppress(OSError):
             client.settimeout(_LINGER)
             client.sendall(b"%sContent-Length: %d\r\n\r\n%s" % (head.encode(), len(body), body))
+
+
+class _Body:
+    """The body of a request; while it is being read, `since` says from when on the reader waits for a piece."""
+
+    def __init__(self, body: Any, client: socket.socket, since: dict[socket.socket, float]) -> None:
+        self._body = body
+        self._client = client
+        self._since = since
+
+    def read(self, size: int = -1) -> bytes:
+        """Some bytes; none at the end."""
+        self._since[self._client] = time.monotonic()
+        try:
+            piece: bytes = self._body.read(size)
+            return piece
+        finally:
+            del self._since[self._client]
+
+
+def _printable(text: str) -> str:
+    """A text without what would spoil a line, and not too long."""
+    return "".join(char if "!" <= char <= "~" or char == " " else "?" for char in text[:_TEXT])
 
 
 def _status(error: ParseException) -> int:

@@ -62,6 +62,10 @@ def _keys(text: str) -> tuple[str, ...]:
     return tuple(key for key in text.lower().replace(" ", "").split(",") if key)
 
 
+def _ports(text: str) -> tuple[int, ...]:
+    return tuple(_whole(1, 65535)(port) for port in text.split(",") if port.strip())
+
+
 def _is_true(text: str) -> bool:
     return text.strip().lower() == "true"
 
@@ -125,9 +129,9 @@ SETTINGS: Final = (
     ),
     Setting(
         "workers",
-        {"SAGEMAKER_MODEL_SERVER_WORKERS": _workers},
+        {"SAGEMAKER_MODEL_SERVER_WORKERS": _workers, "MODEL_SERVER_WORKERS": _workers},
         "cores",
-        "Number of processes that predict; they share one copy of the model.",
+        "Number of processes that predict; they share one copy of the model. A multi-model server has one.",
     ),
     Setting(
         "threads",
@@ -137,15 +141,23 @@ SETTINGS: Final = (
     ),
     Setting(
         "timeout",
-        {"SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": _whole(1), "SAGEMAKER_MODEL_SERVER_TIMEOUT": _whole(1)},
+        {
+            "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": _whole(1),
+            "SAGEMAKER_MODEL_SERVER_TIMEOUT": _whole(1),
+            "MODEL_SERVER_TIMEOUT": _whole(1),
+        },
         "60",
         "Seconds a client may stall, or a process be silent, before it is given up; predictions may take longer.",
     ),
     Setting(
         "max_payload",
-        {"MAX_CONTENT_LENGTH": _whole(0), "SAGEMAKER_MAX_PAYLOAD_IN_MB": _mebibytes},
+        {
+            "MAX_CONTENT_LENGTH": _whole(0),
+            "SAGEMAKER_MAX_REQUEST_SIZE": _whole(0),
+            "SAGEMAKER_MAX_PAYLOAD_IN_MB": _mebibytes,
+        },
         str(100 * MIB),
-        "Largest request, in bytes or in MiB; 0 is no limit.",
+        "Largest request, in bytes or, the last, in MiB; 0 is no limit.",
     ),
     Setting(
         "default_accept",
@@ -171,6 +183,18 @@ SETTINGS: Final = (
         {"SAGEMAKER_INFERENCE_ENSEMBLE": _is_true},
         "true",
         "For XGBoost, whether several models in one artifact answer together; else the first alone.",
+    ),
+    Setting(
+        "multi_model",
+        {"SAGEMAKER_MULTI_MODEL": _is_true},
+        "false",
+        "Whether models are loaded and unloaded over HTTP while the server runs, as a multi-model endpoint does it.",
+    ),
+    Setting(
+        "pipeline",
+        {"CLARY_PIPELINE": _ports},
+        "",
+        "Ports of this machine, separated by commas: each request goes to the servers there, one after the other.",
     ),
     Setting(
         "model_dir",
@@ -208,6 +232,8 @@ class Settings:
     batch: str
     inference_output: tuple[str, ...]
     ensemble: bool
+    multi_model: bool
+    pipeline: tuple[int, ...]
     model_dir: Path
     log_level: int
 

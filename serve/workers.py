@@ -1,7 +1,8 @@
 """The server as a process: settings, model, socket, then gunicorn until it is told to stop.
 
-The model is loaded before anything listens, and once: the worker processes are forked from this one. Nothing is
-written to disk but gunicorn's heartbeat files, which have no name and lie in shared memory where there is some.
+A model is loaded before anything listens, and once: the worker processes are forked from this one. Where models come
+and go there is one worker process, so that no answer depends on which one a request meets. Nothing is written to disk
+but gunicorn's heartbeat files, which have no name and lie in shared memory where there is some.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
 
     from ..algorithms.base import Algorithm, Model
 
-__all__ = ["main", "serve"]
+__all__ = ["main", "run", "serve"]
 
 GRACE: Final = 25
 """Seconds that running requests have after SIGTERM; SageMaker kills the container after 30."""
@@ -41,6 +45,8 @@ IDLE_CONNECTIONS: Final = 1000
 """Connections of a worker beyond those that have a thread."""
 
 BACKLOG: Final = 2048
+
+_AGAIN: Final = 0.5  # seconds
 
 _BLAS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _STOP: Final = (signal.SIGTERM, signal.SIGINT)
@@ -63,14 +69,12 @@ def main() -> int:
     try:
         settings = Settings.from_environment(os.environ)
         logs.setup(settings.log_level)
+        if settings.multi_model and settings.workers > 1:
+            logger.info("a multi-model server has one process, whose threads share the models")
+            settings = replace(settings, workers=1)
         _share_cores(settings.workers)
-        from ..algorithms.registry import open_artifact  # imports numpy, which reads the environment
-
         with _bound(settings.host, settings.port) as listener:
-            logger.info("loading the model in %s", settings.model_dir)
-            algorithm, model = open_artifact(settings.model_dir, ensemble=settings.ensemble)
-            logger.info("model loaded: %s with %d features", algorithm.title, model.feature_dim)
-            serve(model, algorithm, settings, listener)
+            run(_application(settings), settings, listener)
     except ClaryError as error:
         logger.error("%s: %s", error.prefix, error)
         return error.exit_code
@@ -78,6 +82,13 @@ def main() -> int:
 
 
 def serve(model: Model, algorithm: Algorithm, settings: Settings, listener: socket.socket) -> None:
+    """Answer requests to one model with `run`."""
+    from .app import create_app
+
+    run(create_app(model, algorithm, settings), settings, listener)
+
+
+def run(app: Wsgi, settings: Settings, listener: socket.socket) -> None:
     """Answer requests on `listener`, which is bound, until a signal ends the process.
 
     Raises
@@ -85,20 +96,38 @@ def serve(model: Model, algorithm: Algorithm, settings: Settings, listener: sock
     SystemExit
         With status 0 after SIGTERM or SIGINT, in the worker processes too.
     """
-    from .app import create_app
-
-    app = create_app(model, algorithm, settings)
     try:
         listener.listen(BACKLOG)
     except OSError as error:
         raise PlatformError(f"cannot listen on port {settings.port}: {error.strerror}") from error
     logging.getLogger("clary").info("number of server workers: %d", settings.workers)
     logging.getLogger("gunicorn.error").addHandler(logging.getLogger("clary").handlers[0])
-    _run(_patient(app, settings.timeout), settings, listener.detach())
+    _run(app, settings, listener.detach())
+
+
+def _application(settings: Settings) -> Wsgi:
+    """What answers: a model, any number of them, or servers behind this one. It imports numpy, and so reads OMP_…."""
+    if settings.pipeline:
+        from .pipeline import create_app as create_pipeline
+
+        return create_pipeline(settings)
+    if settings.multi_model:
+        from .multi_model import create_app as create_multi_model
+
+        return create_multi_model(settings)
+    from ..algorithms.registry import open_artifact
+    from .app import create_app
+
+    logger = logging.getLogger("clary")
+    logger.info("loading the model in %s", settings.model_dir)
+    algorithm, model = open_artifact(settings.model_dir, ensemble=settings.ensemble)
+    logger.info("model loaded: %s with %d features", algorithm.title, model.feature_dim)
+    return create_app(model, algorithm, settings)
 
 
 def _run(app: Wsgi, settings: Settings, descriptor: int) -> None:
     from gunicorn.app.base import BaseApplication
+    from gunicorn.arbiter import Arbiter
 
     shared = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK | os.X_OK) else None
     options = {
@@ -114,10 +143,20 @@ def _run(app: Wsgi, settings: Settings, descriptor: int) -> None:
         "worker_tmp_dir": shared and str(shared),
         "control_socket_disable": True,  # it would be a file in the home directory, and one more way in
         "errorlog": None,  # its lines go where ours go
+        "logger_class": f"{__package__}.connections.AccessLog",
         "loglevel": _level_name(settings.log_level),
         "when_ready": _interrupt_like_terminate,
         "post_worker_init": _ignore_interrupts,
     }
+    if settings.multi_model:
+        options["child_exit"] = _end_without_models
+
+    class Patient(Arbiter):
+        """gunicorn's parent process; it tells workers to stop until they have heard."""
+
+        def stop(self, graceful: bool = True) -> None:
+            with _insisting(lambda: self.kill_workers(signal.SIGTERM)):
+                super().stop(graceful)
 
     class Server(BaseApplication):
         """gunicorn, configured from here alone."""
@@ -130,13 +169,43 @@ def _run(app: Wsgi, settings: Settings, descriptor: int) -> None:
         def load(self) -> Wsgi:
             return app
 
+        def run(self) -> None:
+            Patient(self).run()
+
     Server().run()
+
+
+@contextmanager
+def _insisting(say: Callable[[], object]) -> Iterator[None]:
+    """Say something again and again meanwhile: a worker that was just forked has no handler that would hear it yet."""
+    ended = threading.Event()
+
+    def insist() -> None:
+        while not ended.wait(_AGAIN):
+            say()
+
+    thread = threading.Thread(target=insist, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _ignore_interrupts(worker: Any) -> None:
     """In a new worker: leave interrupts, which a terminal sends to all processes, to the parent."""
     del worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _end_without_models(arbiter: Any, worker: Any) -> None:
+    """In the parent: a new process would know none of the models that the platform has loaded; a new server will."""
+    if arbiter.LISTENERS:  # else the server is being stopped
+        from gunicorn.errors import HaltServer
+
+        logging.getLogger("clary").error("the process that held the models, %d, has ended", worker.pid)
+        raise HaltServer("the models are gone", PlatformError.exit_code)
 
 
 def _interrupt_like_terminate(arbiter: Any) -> None:
@@ -148,21 +217,6 @@ def _interrupt_like_terminate(arbiter: Any) -> None:
         arbiter.signal(signal.SIGTERM, frame)
 
     signal.signal(signal.SIGINT, interrupted)
-
-
-def _patient(app: Wsgi, seconds: int) -> Wsgi:
-    """`app`, behind a limit on how long a client may keep it waiting for bytes, and able to end a connection."""
-
-    def limited(environ: Any, start_response: Any) -> Iterable[bytes]:
-        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            if ("Connection", "close") in headers:
-                start_response.__self__.force_close()  # gunicorn's response, which ignores the header
-            return start_response(status, headers, exc_info)
-
-        environ["gunicorn.socket"].settimeout(seconds)
-        return app(environ, start)
-
-    return limited
 
 
 def _bound(host: str, port: int) -> socket.socket:

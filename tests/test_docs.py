@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import re
 import shutil
@@ -11,84 +10,175 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from clary import __version__
 from clary.algorithms.registry import ALGORITHMS
+from clary.containers.registries import REGIONS, uri, versions
+
+from .docker.conftest import docker
+from .sdk.conftest import Sdk, environment, missing, sdk_of
+
+__all__ = ["sdk_of"]
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs/notes").glob("*.md"))]
-BLOCK = re.compile(r"^(<!-- docker -->\n)?```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-LIMIT = 120
+BLOCK = re.compile(
+    r"^(?:<!-- (docker|sdk2|sdk3) -->\n)?```(bash|python)\n(.*?)^```$"
+    r"(?:\n+(?:[^\n`]+:\n+)?```(?:text|json)\n(.*?)^```$)?",
+    re.MULTILINE | re.DOTALL,
+)
+"""A block that runs: what it needs, its language, its code, and the lines that the page says it prints."""
+NUMBER = re.compile(r"-?\d+\.\d+")
+LIMIT = 240
+OFFLINE = {
+    **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9"),
+    "NO_PROXY": "localhost,127.0.0.1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_MAX_ATTEMPTS": "1",
+    "SAGEMAKER_SUPPRESS_V2_WARNING": "1",
+}
+"""Lets whoever asks AWS for anything fail at once: nobody listens there."""
+
+Blocks = list[tuple[str, str, str]]
 
 
-def blocks(docker: bool) -> Iterator[Any]:
-    """Each page that has blocks of the kind, with all of them in order."""
+def blocks(page: Path, need: str) -> Blocks:
+    """The blocks of a page that need the same, in order."""
+    return [tuple(found[1:]) for found in BLOCK.findall(page.read_text()) if found[0] == need]
+
+
+def having(*needs: str) -> Iterator[Any]:
+    """Each page with blocks that need one of these, and which of these."""
     for page in PAGES:
-        found = [(kind, code) for mark, kind, code in BLOCK.findall(page.read_text()) if bool(mark) == docker]
-        if found and page != README:  # it has a test of its own
-            yield pytest.param(found, id=page.stem)
+        for need in needs:
+            if page != README and blocks(page, need):  # which has a test of its own
+                yield pytest.param(page, need, id=f"{page.stem}-{need}" if need else page.stem)
 
 
-def run(found: list[tuple[str, str]], folder: Path) -> str:
-    """Run blocks one after the other as a reader would, on a free port, in one folder; give what they print."""
-    printed = ""
+def run(found: Blocks, folder: Path, need: str = "") -> None:
+    """Run blocks one after the other as a reader would, on a free port, in one folder; compare what they print."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for kind, code in found:
-        words = [sys.executable, "-W", "error", "-c"] if kind == "python" else ["bash", "-m", "-eu", "-c"]
-        process = subprocess.Popen(
-            [
-                *words,
-                code.replace("8080:8080", f"{port}:8080")
-                .replace("localhost:8080", f"localhost:{port}")
-                .replace("--port 8080", f"--port {port}"),
-            ],
-            cwd=folder,
-            env={**os.environ, "PATH": path},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
+    python, words, env = Path(sys.executable), ["-W", "error"], dict(os.environ)
+    if need.startswith("sdk"):
+        python, words = environment(int(need[3:])), []
+        env |= {**OFFLINE, "HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp")}
+        env.pop("PYTHONPATH", None)
+    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+    for kind, code, shown in found:
+        env |= {name: value.strip("'\"") for name, value in re.findall(r"^export (\w+)=(.*?)\s*(?:#.*)?$", code, re.M)}
+        code = re.sub(r"(localhost:|-p |--port |PORT=|\"serving_port\": )8080\b", rf"\g<1>{port}", code)
+        paths = {"PYTHONPATH": os.environ["PYTHONPATH"]} if kind == "bash" and "PYTHONPATH" in os.environ else {}
+        printed = output(
+            [str(python), *words, "-c", code] if kind == "python" else ["bash", "-m", "-eu", "-c", code],
+            folder,
+            env | paths,
         )
-        try:
-            output, _ = process.communicate(timeout=LIMIT)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        assert process.returncode == 0, f"{code}\n{output}"
-        printed += output
+        assert [line for line in shown.splitlines() if not prints(printed, line)] == [], f"{code}\n{printed}"
+
+
+def output(command: list[str], folder: Path, env: dict[str, str]) -> str:
+    """What a command prints; it has to end well."""
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        printed, _ = process.communicate(timeout=LIMIT)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert process.returncode == 0, f"{command[-1]}\n{printed}"
     return printed
 
 
-@pytest.mark.parametrize("found", list(blocks(docker=False)))
-def test_code_blocks_run(found: list[tuple[str, str]], tmp_path: Path) -> None:
-    """Every shell and Python block of the pages runs without an error."""
+def prints(printed: str, line: str) -> bool:
+    """Whether a line is there, but for the last digits of fractions; a server's log may follow it without a break."""
+    wanted = [float(text) for text in NUMBER.findall(line)]
+    pattern = f"({NUMBER.pattern})".join(map(re.escape, NUMBER.split(line)))
+    return any(
+        [*map(float, match.groups())] == pytest.approx(wanted, rel=1e-2) for match in re.finditer(pattern, printed)
+    )
+
+
+@pytest.fixture
+def images() -> Iterator[None]:
+    """The images under test by the names that the pages use; afterwards names are as they were."""
+    tag = os.environ.get("CLARY_TEST_TAG")
+    if tag is None:
+        pytest.skip("CLARY_TEST_TAG names no images")
+    ours = {
+        f"clary{mark}{name}:{word}": f"clary-{name}:{tag}"
+        for name in ("kmeans", "all")
+        for mark, words in (("-", ("latest",)), ("/", (__version__, *versions(name))))
+        for word in words
+    }
+    awss = [uri("kmeans", region, version) for region in REGIONS for version in versions("kmeans")]
+    names = [*ours, *(name for name in awss if name)]
+    before = identifiers(names)
+    sources = identifiers(list(ours.values()))
+    for name, source in ours.items():
+        if source in sources:
+            docker("tag", source, name)
+    yield
+    for name in identifiers(names):
+        docker(*(("tag", before[name], name) if name in before else ("rmi", name)))
+
+
+def identifiers(names: list[str]) -> dict[str, str]:
+    """Name → identifier, of those images that are here."""
+    listed = docker("image", "ls", "--no-trunc", "--format={{.Repository}}:{{.Tag}} {{.ID}}").stdout.splitlines()
+    here = dict(line.split() for line in listed)
+    return {name: here[name] for name in names if name in here}
+
+
+@pytest.mark.parametrize(("page", "need"), list(having("")))
+def test_code_blocks_run(page: Path, need: str, tmp_path: Path) -> None:
+    """Every shell and Python block of the pages runs without an error, and prints what the page shows."""
     pytest.importorskip("sklearn", reason="clary datasets needs the extra 'data'")
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
 
-    run(found, tmp_path)
+    run(blocks(page, need), tmp_path)
 
 
 @pytest.mark.docker
-@pytest.mark.parametrize("found", list(blocks(docker=True)))
-def test_docker_blocks_run(found: list[tuple[str, str]], tmp_path: Path) -> None:
-    """Every shell block that needs Docker runs with the image under test."""
+@pytest.mark.usefixtures("images")
+@pytest.mark.parametrize(("page", "need"), list(having("docker")))
+def test_docker_blocks_run(page: Path, need: str, tmp_path: Path) -> None:
+    """Every block that needs Docker runs with the images under test."""
     pytest.importorskip("sklearn", reason="clary datasets needs the extra 'data'")
-    tag = os.environ.get("CLARY_TEST_TAG")
-    if tag is None:
-        pytest.skip("CLARY_TEST_TAG names no images")
-    subprocess.run(["docker", "tag", f"clary-kmeans:{tag}", "clary-kmeans"], check=True, timeout=LIMIT)
 
-    run(found, tmp_path)
+    run(blocks(page, need), tmp_path)
+
+
+@pytest.mark.docker
+@pytest.mark.usefixtures("images")
+@pytest.mark.parametrize(("page", "need"), list(having("sdk2", "sdk3")))
+def test_sdk_blocks_run(page: Path, need: str, sdk_of: Callable[[int], Sdk]) -> None:
+    """Every block for a SageMaker SDK runs with that SDK and the images under test, without AWS."""
+    pytest.importorskip("sklearn", reason="clary datasets needs the extra 'data'")
+    version = int(need.removeprefix("sdk"))
+    if reason := missing(version):
+        pytest.skip(reason)
+    folder = sdk_of(version).new_root()
+    for name in ("home", "tmp"):
+        (folder / name).mkdir()
+
+    run(blocks(page, need), folder, need)
 
 
 def test_readme(tmp_path: Path) -> None:
@@ -96,13 +186,8 @@ def test_readme(tmp_path: Path) -> None:
     pytest.importorskip("sklearn", reason="clary datasets needs the extra 'data'")
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
-    page = README.read_text()
-    [shown] = re.findall(r"^```json\n(.*?)\n```$", page, re.MULTILINE)
-    printed = run([(kind, code) for _, kind, code in BLOCK.findall(page)], tmp_path)
-    given, _ = json.JSONDecoder().raw_decode(printed[printed.index('{"predictions"') :])
 
-    for one, other in zip(json.loads(shown)["predictions"], given["predictions"], strict=True):
-        assert one == pytest.approx(other, rel=1e-3)
+    run(blocks(README, ""), tmp_path)
 
 
 def test_generated_pages_are_fresh() -> None:

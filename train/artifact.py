@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 from ..errors import ClaryError, PlatformError
 
-__all__ = ["write_atomic", "write_failure"]
+__all__ = ["open_to_all", "write_atomic", "write_failure"]
 
 
 def write_atomic(path: Path, data: bytes, suffix: str = ".tmp") -> None:
@@ -51,6 +52,22 @@ def write_failure(path: Path, error: ClaryError) -> None:
     if path.exists():
         return
     write_atomic(path, f"{error.prefix}: {error}".encode(errors="replace"))
+
+
+def open_to_all(folder: Path) -> None:
+    """Let everybody read, change and remove what is root's in a folder, and the folder if it is root's.
+
+    In a container a job is mostly root's, and so is what it leaves; the host's user could not remove it. Nothing
+    happens for any other user, whose files are his own anyway.
+    """
+    if os.geteuid() != 0:
+        return
+    for parent, _, names in os.walk(folder):
+        for path in (Path(parent), *(Path(parent, name) for name in names)):
+            with suppress(OSError):  # a file system may refuse, another host may be at work in the same folder
+                found = path.lstat()
+                if found.st_uid == 0 and not stat.S_ISLNK(found.st_mode):
+                    path.chmod(stat.S_IMODE(found.st_mode) | (0o777 if path.is_dir() else 0o666))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -18,9 +18,11 @@ from pathlib import Path
 
 from .. import logs
 from ..algorithms.base import Algorithm, Model
+from ..algorithms.params import HyperParameters
 from ..algorithms.registry import algorithm
 from ..errors import AlgorithmError, ClaryError, PlatformError, UserError
-from .artifact import write_atomic, write_failure
+from .artifact import open_to_all, write_atomic, write_failure
+from .barrier import barrier, barrier_limit
 from .channels import find_channels
 from .environment import Job, read_job
 from .report import JobReport
@@ -41,13 +43,22 @@ def main(env: Mapping[str, str] = os.environ) -> int:
     int
         The exit code: 0, or 1, 2, 3 for an error of the algorithm, the user, the platform.
     """
+    base = Path(env.get("SAGEMAKER_BASE_DIR") or "/opt/ml")
+    try:
+        return _guarded(env, base / "output" / "failure")
+    finally:
+        for folder in (base / "model", base / "output"):
+            open_to_all(folder)
+
+
+def _guarded(env: Mapping[str, str], failure_file: Path) -> int:
+    """The job; whatever goes wrong in it ends in the failure file and the exit code."""
     started = time.time()
     logger = logs.setup()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold bytes that are no text
     stop = Stop()
     stop.install()
-    failure_file = Path(env.get("SAGEMAKER_BASE_DIR") or "/opt/ml") / "output" / "failure"
     try:
         _run(env, stop, started)
     except ClaryError as error:
@@ -63,16 +74,23 @@ def _run(env: Mapping[str, str], stop: Stop, started: float) -> None:
     """The job; returns when the model is written, or the job was told to end."""
     name = env.get("CLARY_ALGORITHM")
     if not name:
-        raise UserError("CLARY_ALGORITHM is not set: an image says with it which algorithm it trains")
+        text = "say which algorithm to train, as in  docker run --env CLARY_ALGORITHM=kmeans"
+        raise UserError(f"CLARY_ALGORITHM is not set: {text}")
     chosen = algorithm(name)
     job = read_job(env)
     report = JobReport(chosen, job, stop)
     _open_log(chosen, job, report)
     params = chosen.params.parse(job.hyperparameters)
+    with barrier(job.resources, stop, report.warning, barrier_limit(env)):
+        _work(chosen, params, job, report, started)
+
+
+def _work(chosen: Algorithm, params: HyperParameters, job: Job, report: JobReport, started: float) -> None:
+    """What one host has to do."""
     if len(job.resources.hosts) > 1:
         report.warning(f"{len(job.resources.hosts)} hosts: each trains on its own data, the first host's model is kept")
     try:
-        channels = find_channels(job, chosen, getattr(params, "feature_dim", None), stop)
+        channels = find_channels(job, chosen, getattr(params, "feature_dim", None), report.stop)
         if not job.resources.is_leader and channels[chosen.channels[0]].has_no_files:
             report.warning("no part of the data is on this host: there is nothing to do")
             return

@@ -109,12 +109,15 @@ def parser() -> argparse.ArgumentParser:
         _add_train,
         _add_serve,
         _add_predict,
+        _add_transform,
         _add_inspect,
         _add_convert_model,
         _add_algorithms,
         _add_convert,
         _add_head,
         _add_datasets,
+        _add_images,
+        _add_doctor,
     ):
         add(commands)
     return top
@@ -163,10 +166,14 @@ def _add_serve(commands: Any) -> None:
     text = "Serve a model over HTTP as a SageMaker endpoint would."
     more = "Without any further word: be that endpoint, in a container."
     add = _command(commands, "serve", "endpoint", text, more).add_argument
-    add("model", type=Path, metavar="MODEL", help="model.tar.gz or a model directory")
+    add("models", type=Path, nargs="+", metavar="MODEL", help="model.tar.gz or a model directory")
+    text = "serve 2 to 15 models in a row, each of which is asked what the one before it has answered"
+    add("--pipeline", action="store_true", help=text)
+    text = "set a variable of the server, with --pipeline also as N:KEY=VALUE that of the Nth model; may be repeated"
+    add("--env", dest="variables", action="append", default=[], metavar="KEY=VALUE", help=text)
     add("--host", type=_host, default="127.0.0.1", help="address to listen on (default: %(default)s)")
     add("--port", type=_port, default=8080, help="port to listen on, 0 for any free one (default: %(default)s)")
-    add("--workers", type=_positive, metavar="N", help="number of processes (default: one for each core)")
+    add("--workers", type=_positive, metavar="N", help="processes for each model (default: one for each core in all)")
     add("--root", type=Path, metavar="DIR", help="build the /opt/ml tree here and keep it (default: a temporary one)")
 
 
@@ -180,6 +187,47 @@ def _add_predict(commands: Any) -> None:
     text = "for series and random cut forest: ask for N rows side by side, the first answer is for row N (default: 1)"
     add("--shingle", type=_positive, default=1, metavar="N", help=text)
     add("--out", default="-", metavar="FILE", help="where the answers go (default: standard output)")
+
+
+def _add_transform(commands: Any) -> None:
+    text = "Answer whole files as a SageMaker batch transform job would."
+    more = "Its words are those of CreateTransformJob."
+    add = _command(commands, "transform", "transform", text, more).add_argument
+    server = "or http://HOST:PORT of a server that runs"
+    add("model", metavar="MODEL", help=f"model.tar.gz or a model directory, {server}")
+    add("source", type=Path, metavar="INPUT", help="a file, or a directory with all that is below it")
+    add("out", type=Path, metavar="OUTPUT", help="folder for the answers, NAME.out for each file")
+    add("--manifest", action="store_true", help="INPUT is a ManifestFile, a JSON list of files")
+    text = "of the files (default: by the suffix .gz)"
+    add("--compression", choices=("None", "Gzip"), help=text)
+    add("--content-type", metavar="T", help="of the data (default: by the suffix of the files)")
+    add("--accept", metavar="T", help="of the answers (default: the algorithm's own)")
+    text = "what a record is: the whole file, a line, a frame (default: %(default)s)"
+    add("--split-type", choices=("None", "Line", "RecordIO", "TFRecord"), default="None", help=text)
+    text = "one record in a request, or many (default: as the container says, else MultiRecord)"
+    add("--strategy", dest="batch_strategy", choices=("SingleRecord", "MultiRecord"), help=text)
+    text = "most MiB in a request, 0 to stream without a limit (default: as the container says, else 6)"
+    add("--max-payload", dest="max_payload_in_mb", type=_natural, metavar="MB", help=text)
+    text = "requests under way together (default: as the container says, else 1)"
+    add("--max-concurrent", dest="max_concurrent_transforms", type=_positive, metavar="N", help=text)
+    text = "Line ends each answer with a newline (default: %(default)s)"
+    add("--assemble-with", choices=("None", "Line"), default="None", help=text)
+    add("--input-filter", default="$", metavar="PATH", help="JSONPath: what is sent of a record (default: all)")
+    add("--output-filter", default="$", metavar="PATH", help="JSONPath: what is written of an answer (default: all)")
+    text = "Input writes each answer beside its record (default: %(default)s)"
+    add("--join-source", choices=("None", "Input"), default="None", help=text)
+    text = "seconds for one answer (default: %(default)s)"
+    add(
+        "--invocations-timeout",
+        dest="invocations_timeout_in_seconds",
+        type=_positive,
+        default=600,
+        metavar="S",
+        help=text,
+    )
+    text = "how often a request that failed is sent again (default: %(default)s)"
+    add("--max-retries", dest="invocations_max_retries", type=_natural, default=3, metavar="N", help=text)
+    add("--env", action="append", default=[], metavar="KEY=VALUE", help="variable of the server; may be repeated")
 
 
 def _add_inspect(commands: Any) -> None:
@@ -244,6 +292,24 @@ def _add_datasets(commands: Any) -> None:
     command.add_argument("name", nargs="?", metavar="NAME", help="data set to write")
     command.add_argument("--out", metavar="FILE", help="file to write, - for standard output (default: NAME.rec)")
     _add_output(command)
+
+
+def _add_images(commands: Any) -> None:
+    text = "Show the container images on this machine, or give them the names of AWS's."
+    images: argparse.ArgumentParser = commands.add_parser("images", help=text, description=text)
+    actions = images.add_subparsers(metavar="ACTION", parser_class=_Parser, required=True, help="list or tag-aws")
+    _command(actions, "list", "images", "List the local images.").set_defaults(run=("images", "list_images"))
+    text = "Give local images the names of AWS's, which the SageMaker SDK then finds here without a login."
+    add = _command(actions, "tag-aws", "images", text).add_argument
+    text = "of the names, or all (default: AWS_REGION, AWS_DEFAULT_REGION, or all where neither is set)"
+    add("--region", metavar="R", help=text)
+    add("--algorithm", metavar="A", help="only this one (default: all)")
+
+
+def _add_doctor(commands: Any) -> None:
+    text = "Say what of this machine clary can use, what stands in its way, and how to put that right."
+    add = _command(commands, "doctor", "doctor", text).add_argument
+    add("--json", action="store_true", dest="as_json", help="as JSON")
 
 
 def _natural(text: str) -> int:

@@ -196,14 +196,3 @@ def test_tools(image: str) -> None:
     got = docker("run", "--rm", "--entrypoint", "bash", image, "-c", look)
     assert [Path(line).name for line in got.stdout.split()] == ["bash", "python3", "pip", "chmod"]
     assert "No module named 'setuptools'" in got.stderr
-
-
-def test_size(image: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The image adds at most 120 MB to its base."""
-    base = inspect(image, '{{index .Config.Labels "org.opencontainers.image.base.name"}}', "image")
-    if docker("image", "inspect", base).returncode != 0:
-        pytest.skip(f"the base image {base} is not here to compare with")
-    whole, bare = (int(inspect(name, "{{.Size}}", "image")) / 1e6 for name in (image, base))
-    with capsys.disabled():
-        print(f"\n{image}: {whole:.0f} MB, {whole - bare:.0f} MB more than {base}")
-    assert whole - bare <= 120

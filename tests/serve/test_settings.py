@@ -36,7 +36,13 @@ def test_empty_is_unset() -> None:
         ("SAGEMAKER_BIND_TO_PORT", "9000", "port", 9000),
         ("CLARY_BIND", "0.0.0.0", "host", "0.0.0.0"),  # noqa: S104 a value, nothing is bound
         ("SAGEMAKER_MODEL_SERVER_WORKERS", "3", "workers", 3),
+        ("MODEL_SERVER_WORKERS", "cores", "workers", usable_cores()),
         ("SAGEMAKER_MODEL_SERVER_TIMEOUT", "5", "timeout", 5),
+        ("MODEL_SERVER_TIMEOUT", "6", "timeout", 6),
+        ("SAGEMAKER_MAX_REQUEST_SIZE", "2048", "max_payload", 2048),
+        ("SAGEMAKER_MULTI_MODEL", "True", "multi_model", True),
+        ("SAGEMAKER_MULTI_MODEL", "false", "multi_model", False),
+        ("CLARY_PIPELINE", "8081, 8082", "pipeline", (8081, 8082)),
         ("MAX_CONTENT_LENGTH", "1024", "max_payload", 1024),
         ("SAGEMAKER_MAX_PAYLOAD_IN_MB", "2", "max_payload", 2 << 20),
         ("SAGEMAKER_MAX_PAYLOAD_IN_MB", "0", "max_payload", 0),
@@ -62,6 +68,7 @@ def test_the_more_exact_variable_wins() -> None:
         ("SAGEMAKER_MODEL_SERVER_WORKERS", "0", "a whole number of at least 1"),
         ("SAGEMAKER_MAX_PAYLOAD_IN_MB", "1.5", "a whole number of at least 0"),
         ("SAGEMAKER_CONTAINER_LOG_LEVEL", "info", "a whole number from 0 to 50"),
+        ("CLARY_PIPELINE", "8081,http", "a whole number from 1 to 65535"),
     ],
 )
 def test_wrong_values_are_one_sentence(name: str, value: str, wanted: str) -> None:
