@@ -95,9 +95,11 @@ def peer(respond: Respond, **paths: bytes) -> Iterator[Peer]:
     with Peer(respond, {f"/{name.replace('_', '-')}": body for name, body in paths.items()}) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield server
-        server.shutdown()
-        thread.join(SOON)
+        try:
+            yield server
+        finally:  # else a test that fails would keep the process for ever
+            server.shutdown()
+            thread.join(SOON)
 
 
 def echo(_number: int, body: bytes) -> Answer:
