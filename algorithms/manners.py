@@ -60,6 +60,9 @@ class Manners:
     suffixes: ClassVar[bool] = True
     """Whether a file is passed over when its name says that it is of another format, or no data."""
 
+    no_data_suffixes: ClassVar[tuple[str, ...]] = ()
+    """Ends of the names of files that are passed over whatever else is read."""
+
     requests: ClassVar[tuple[str, ...]] = ("csv", "json", "jsonlines", "recordio")
     """Formats a request may have."""
 

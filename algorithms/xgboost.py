@@ -24,7 +24,7 @@ from .base import Algorithm, Channel, Model, Report
 from .booster import Booster, BoosterError, Matrix, library_version
 from .booster_formats import Origin, open_booster
 from .memory import available_memory
-from .xgboost_manners import XGBoostManners
+from .xgboost_manners import XGBoostManners, purpose
 from .xgboost_metrics import METRICS
 from .xgboost_model import XGBoostEnsemble, XGBoostModel, select
 from .xgboost_params import XGBoostParams
@@ -83,8 +83,8 @@ def _read(channel: Channel, params: XGBoostParams) -> Batch:
     """All rows of a channel, with their labels, and their weights where the second column of CSV has them."""
     batch = channel.whole()
     if batch is None:
-        purpose = {"train": "training"}.get(channel.name, channel.name)
-        raise ChannelError(f"No data in {purpose} channel path: the files of the channel '{channel.name}' have no rows")
+        told = f"No data in {purpose(channel.name)} channel path"
+        raise ChannelError(f"{told}: the files of the channel '{channel.name}' have no rows")
     if params.csv_weights and channel.format == "csv":
         rows = batch.dense()
         if rows.shape[1] < 2:

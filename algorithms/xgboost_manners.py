@@ -20,7 +20,7 @@ from .manners import Manners, Reading
 if TYPE_CHECKING:
     from .base import Algorithm
 
-__all__ = ["XGBoostManners"]
+__all__ = ["XGBoostManners", "purpose"]
 
 _CONTENT_TYPES: Final = (
     *("csv", "libsvm", "parquet", "recordio-protobuf", "text/csv", "text/libsvm", "text/x-libsvm"),
@@ -33,6 +33,17 @@ _LABELS: Final = {"csv": "csv", "libsvm": "libsvm", "parquet": "parquet", "recor
 _LIBSVM: Final = re.compile(rb"\s*[-+.\w]+(:[-+.\w]+)?(\s+(qid:\d+|\d+:\S+))*\s*(#.*)?")
 
 
+def purpose(channel: str) -> str:
+    """What the container says that a channel is for.
+
+    Examples
+    --------
+    >>> purpose("train"), purpose("validation")
+    ('training', 'validation')
+    """
+    return {"train": "training"}.get(channel, channel)
+
+
 class XGBoostManners(Manners):
     """The container's log, its refusals and its answers."""
 
@@ -41,6 +52,7 @@ class XGBoostManners(Manners):
     measures: ClassVar[bool] = False
     channel_parameters: ClassVar[Mapping[str, str]] = {"first_index": "0", "delimiter": "auto"}
     suffixes: ClassVar[bool] = False
+    no_data_suffixes: ClassVar[tuple[str, ...]] = (".cache",)
     requests: ClassVar[tuple[str, ...]] = ("csv", "libsvm", "recordio", "parquet")
     default_request: ClassVar[str] = "text/libsvm"
     spare_columns: ClassVar[int] = 1
@@ -68,8 +80,7 @@ class XGBoostManners(Manners):
         """A channel that is configured has to have data."""
         if path.exists() and not path.is_dir():
             return ChannelError(f"{path} is not a valid path! It has to be a folder with the files of the channel")
-        purpose = {"train": "training"}.get(channel, channel)
-        return ChannelError(f"No data in {purpose} channel path {path}")
+        return ChannelError(f"No data in {purpose(channel)} channel path {path}")
 
     def hidden_file(self) -> ChannelError | None:
         """The container wants none."""

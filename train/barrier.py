@@ -20,7 +20,6 @@ waiting for each other is worth a warning, and never the job.
 
 from __future__ import annotations
 
-import math
 import os
 import queue
 import socket
@@ -31,8 +30,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
-from ..errors import UserError
-from .environment import Resources
+from .environment import Resources, seconds
 from .stop import Stop, Stopped
 
 __all__ = ["PORT", "barrier", "barrier_limit"]
@@ -64,14 +62,7 @@ def barrier_limit(env: Mapping[str, str] = os.environ) -> float:
     UserError
         When it is no positive number.
     """
-    text = env.get("CLARY_BARRIER_TIMEOUT") or str(_DAY)
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < math.inf:
-        raise UserError(f"CLARY_BARRIER_TIMEOUT={text!r}: expected a number of seconds above 0")
-    return min(seconds, 31 * _DAY)
+    return min(seconds(env, "CLARY_BARRIER_TIMEOUT", _DAY, most=sys.float_info.max), 31 * _DAY)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from typing import BinaryIO, Final, cast
 import numpy as np
 
 from ..algorithms.base import Algorithm
-from ..algorithms.manners import Reading
+from ..algorithms.manners import Manners, Reading
 from ..errors import ChannelError, DataError, UnsupportedContentTypeError
 from ..recordio.batch import CSR, Array, Batch, alike, concatenate, rebatch
 from ..recordio.content import FORMATS, MediaType, decode_stream, format_of, parse_media_type
@@ -87,7 +87,7 @@ def _source(
     """Where a channel's data is, found by looking."""
     folder, pipe = job.data_dir / name, job.data_dir / f"{name}_0"
     if folder.is_dir() and not is_fifo(pipe):
-        return _Files(folder, suffixes=algorithm.manners.suffixes)
+        return _Files(folder, algorithm.manners)
     if is_fifo(pipe) or (config is not None and config.input_mode.lower() == "pipe"):
         return _Pipes(job.data_dir / name, stop)
     if config is not None:
@@ -317,9 +317,9 @@ def _gunzipped(stream: io.BufferedReader[io.RawIOBase]) -> gzip.GzipFile | io.Bu
 class _Files:
     """The files of a channel's directory, in the order of their paths."""
 
-    def __init__(self, folder: Path, *, suffixes: bool) -> None:
+    def __init__(self, folder: Path, manners: Manners) -> None:
         self.folder = folder
-        self.suffixes = suffixes
+        self.manners = manners
         self._told: set[Path] = set()
 
     def files(self) -> list[Path]:
@@ -345,9 +345,9 @@ class _Files:
         inner = path.relative_to(self.folder)
         if any(part.startswith((".", "_")) for part in inner.parts):  # as Hadoop and Spark do
             return self._skip(path, inner, "a name that is not for data")
-        if path.suffix == ".cache":
-            return self._skip(path, inner, "a cache of XGBoost's")
-        if not self.suffixes:
+        if path.suffix in self.manners.no_data_suffixes:
+            return self._skip(path, inner, "a suffix that is not for data")
+        if not self.manners.suffixes:
             return True
         suffix = Path(path.name.lower().removesuffix(".gz")).suffix
         other = next((row.name for row in FORMATS if suffix in row.suffixes and row.name != format_name), None)

@@ -6,6 +6,7 @@ Any of the files may be missing, empty, differently spelt (``resourceConfig.json
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 from ..errors import UserError
 
-__all__ = ["ChannelConfig", "Job", "Resources", "read_job"]
+__all__ = ["ChannelConfig", "Job", "Resources", "read_job", "seconds"]
 
 _DEFAULT_HOST: Final = "algo-1"
 
@@ -121,6 +122,24 @@ def read_job(env: Mapping[str, str] = os.environ) -> Job:
         resources=_resources(_read_object(config, "resourceconfig.json")),
         checkpoint_dir=_checkpoint_dir(_read_object(config, "checkpointconfig.json"), base),
     )
+
+
+def seconds(env: Mapping[str, str], name: str, default: float, most: float = math.inf) -> float:
+    """A time that the environment may say.
+
+    Raises
+    ------
+    UserError
+        When it is no positive number of at most `most`.
+    """
+    text = env.get(name) or str(default)
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found <= most:
+        raise UserError(f"{name}={text!r}: expected a number of seconds above 0")
+    return found
 
 
 def _read_object(folder: Path, name: str) -> dict[str, Any]:

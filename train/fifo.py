@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import PlatformError, UserError
+from ..errors import PlatformError
+from .environment import seconds
 from .stop import Stop
 
 __all__ = ["FifoReader", "is_fifo", "wait_limit"]
@@ -37,14 +38,7 @@ def wait_limit(env: Mapping[str, str] = os.environ) -> float:
     UserError
         When it is no positive number.
     """
-    text = env.get("CLARY_PIPE_TIMEOUT") or str(_DEFAULT_LIMIT)
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not seconds > 0:
-        raise UserError(f"CLARY_PIPE_TIMEOUT={text!r}: expected a number of seconds above 0")
-    return min(seconds, _LONGEST)
+    return min(seconds(env, "CLARY_PIPE_TIMEOUT", _DEFAULT_LIMIT), _LONGEST)
 
 
 def is_fifo(path: Path) -> bool:

@@ -351,6 +351,12 @@ def test_abalone(tree: Tree, run_here: RunHere, shared_data: Callable[[str], Pat
     assert open_artifact(tree.root / "model")[1].feature_dim == 9
 
 
+def test_caches_are_no_data(tree: Tree, run_here: RunHere) -> None:
+    """What the library has left beside the rows is passed over, by this algorithm alone."""
+    lay(tree, {"train/rows.csv": table(), "train/rows.csv.cache": b"\0"})
+    assert artifact(tree, run_here) == fit(Batch(X, Y), num_round=3).to_bytes()
+
+
 def test_gzip_is_told_by_what_it_holds(tree: Tree) -> None:
     """The delimiter that the log tells is that of the unzipped rows."""
     lay(tree, {"train/rows.csv.gz": gzip.compress(table().replace(b",", b"\t"))}, "text/csv")
