@@ -43,6 +43,8 @@ class Child:
         Seconds between SIGTERM and SIGKILL.
     log
         Where the child's output goes; by default it is for `lines`.
+    base
+        The environment to begin with; by default our own.
 
     Attributes
     ----------
@@ -58,13 +60,14 @@ class Child:
         *,
         grace: float,
         log: BinaryIO | None = None,
+        base: Mapping[str, str] = os.environ,
     ) -> None:
         self.grace = grace
         self.signal: int | None = None
         self._deadline: float | None = None
         self._process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "clary.containers.entrypoint", word],
-            env={**os.environ, **_surroundings(tree), **environment},
+            env={**base, **_surroundings(tree), **environment},
             cwd=tree.root,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if log is None else log,
@@ -72,6 +75,11 @@ class Child:
             bufsize=0,
             start_new_session=True,
         )
+
+    @property
+    def pid(self) -> int:
+        """Number of the process, and of its group."""
+        return self._process.pid
 
     @property
     def running(self) -> bool:

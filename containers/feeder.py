@@ -1,8 +1,8 @@
 """The platform's side of Pipe mode: a channel, again and again, through FIFOs.
 
-Pass ``n`` of a channel is the FIFO ``<channel>_<n>``. It carries all files of the channel in name order with
-nothing between them. The reader may close it early; either way the next one is there before it is closed, and its
-own name is gone, so that nobody can open the same pass twice.
+Pass ``n`` of a channel is the FIFO ``<channel>_<n>``. It carries the pieces of that pass with nothing between them.
+The reader may close it early; either way the next one is there before it is closed, and its own name is gone, so that
+nobody can open the same pass twice.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import fcntl
 import gzip
 import os
 import select
+import sys
 import threading
 import zlib
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from .tree import Source
-
-__all__ = ["Feeder"]
+__all__ = ["Feeder", "Piece"]
 
 _PIPE_SIZE: Final = 1 << 20  # the largest that an unprivileged process gets on Linux
 _SET_PIPE_SIZE: Final = getattr(fcntl, "F_SETPIPE_SZ", 1031)
@@ -28,13 +29,37 @@ _STEP: Final = 0.2  # seconds until a wait looks at the stop event again
 _RETRY: Final = 0.005  # seconds between two looks for a reader
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a pass.
+
+    Parameters
+    ----------
+    content
+        The bytes themselves, or the file they are in.
+    unzip
+        Whether the file is gzip and what it holds is meant.
+    start
+        Where in the file, or in what it holds, the piece begins.
+    length
+        Its bytes; by default all to the end.
+    """
+
+    content: bytes | Path
+    unzip: bool = False
+    start: int = 0
+    length: int = sys.maxsize
+
+
 class Feeder(threading.Thread):
     """Feeds one channel until it is stopped.
 
     Parameters
     ----------
-    source
-        The channel's name and files; files with the suffix ``.gz`` are decompressed.
+    channel
+        Its name.
+    passes
+        Number of a pass → its pieces, in order.
     folder
         Where the FIFOs are made. The first one is there when the constructor returns.
 
@@ -42,19 +67,20 @@ class Feeder(threading.Thread):
     ----------
     passed
         Bytes given away so far, in all passes; decompressed ones count as read from disk.
-    passes
+    begun
         Number of passes that have begun.
     error
         Why the feeder ended on its own; the pass it was in is cut, so the job's result is worth nothing.
     """
 
-    def __init__(self, source: Source, folder: Path) -> None:
-        super().__init__(name=f"feed {source.name}", daemon=True)
-        self.source = source
+    def __init__(self, channel: str, passes: Callable[[int], Iterable[Piece]], folder: Path) -> None:
+        super().__init__(name=f"feed {channel}", daemon=True)
+        self.channel = channel
         self.passed = 0
-        self.passes = 0
+        self.begun = 0
         self.error: Exception | None = None
-        self._base = folder / source.name
+        self._passes = passes
+        self._base = folder / channel
         self._stopping = threading.Event()
         os.mkfifo(self._path(0))
 
@@ -62,7 +88,7 @@ class Feeder(threading.Thread):
         """Feed pass after pass."""
         while not self._stopping.is_set():
             try:
-                self._feed(self.passes)
+                self._feed(self.begun)
             except BrokenPipeError:
                 pass  # the reader has seen enough
             except (OSError, EOFError, zlib.error) as error:
@@ -84,13 +110,13 @@ class Feeder(threading.Thread):
         if pipe is None:
             return
         try:
-            self.passes += 1
+            self.begun += 1
             os.mkfifo(self._path(number + 1))
             path.unlink()
             with suppress(OSError):
                 fcntl.fcntl(pipe, _SET_PIPE_SIZE, _PIPE_SIZE)
-            for file in self.source.files.values():
-                self._send(file, pipe)
+            for piece in self._passes(number):
+                self._send(piece, pipe)
         finally:
             os.close(pipe)
 
@@ -105,41 +131,56 @@ class Feeder(threading.Thread):
             self._stopping.wait(_RETRY)
         return None
 
-    def _send(self, file: Path, pipe: int) -> None:
-        if file.suffix == ".gz":
-            with file.open("rb") as raw, gzip.open(raw) as stream:
-                before = 0
-                while chunk := stream.read(_PIPE_SIZE):
-                    self._write(chunk, pipe)
-                    self.passed += raw.tell() - before
-                    before = raw.tell()
-            return
+    def _send(self, piece: Piece, pipe: int) -> None:
+        if isinstance(piece.content, bytes):
+            self._write(piece.content, pipe)
+            self.passed += len(piece.content)
+        elif piece.unzip:
+            self._unzip(piece, piece.content, pipe)
+        else:
+            self._copy(piece, piece.content, pipe)
+
+    def _unzip(self, piece: Piece, file: Path, pipe: int) -> None:
+        with file.open("rb") as raw, gzip.open(raw) as stream:
+            stream.seek(piece.start)
+            left = piece.length
+            before = raw.tell() if piece.start else 0
+            while chunk := stream.read(min(_PIPE_SIZE, left)):
+                self._write(chunk, pipe)
+                left -= len(chunk)
+                self.passed += raw.tell() - before
+                before = raw.tell()
+
+    def _copy(self, piece: Piece, file: Path, pipe: int) -> None:
         descriptor = os.open(file, os.O_RDONLY)
         try:
-            if not self._splice(descriptor, pipe):
-                while chunk := os.read(descriptor, _PIPE_SIZE):
-                    self._write(chunk, pipe)
-                    self.passed += len(chunk)
+            os.lseek(descriptor, piece.start, os.SEEK_SET)
+            left = self._splice(descriptor, pipe, piece.length)
+            while chunk := os.read(descriptor, min(_PIPE_SIZE, left)):
+                self._write(chunk, pipe)
+                self.passed += len(chunk)
+                left -= len(chunk)
         finally:
             os.close(descriptor)
 
-    def _splice(self, descriptor: int, pipe: int) -> bool:
-        """Send a file without copying it through this process; False where the system can't."""
+    def _splice(self, descriptor: int, pipe: int, left: int) -> int:
+        """Send a file without copying it through this process; give what is left where the system can't."""
         if not hasattr(os, "splice"):
-            return False
-        while self._writable(pipe):
+            return left
+        while left and self._writable(pipe):
             try:
-                count = os.splice(descriptor, pipe, _PIPE_SIZE)
+                count = os.splice(descriptor, pipe, min(_PIPE_SIZE, left))
             except BlockingIOError:
                 continue
             except OSError as error:
                 if error.errno in (errno.EINVAL, errno.ENOSYS):  # a file system that can't splice
-                    return False
+                    return left
                 raise
             if not count:
-                return True
+                return 0
             self.passed += count
-        return True
+            left -= count
+        return 0
 
     def _write(self, chunk: bytes, pipe: int) -> None:
         view = memoryview(chunk)

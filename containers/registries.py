@@ -5,12 +5,13 @@ The SageMaker SDK asks for them by these names, whether they come from there or 
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["REGIONS", "uri", "versions"]
+__all__ = ["REGIONS", "algorithm_of", "uri", "versions"]
 
 _FIRST_PARTY: Final = ("1", "latest")
 """Versions of the algorithms that AWS wrote itself, as of the first image of XGBoost."""
@@ -103,6 +104,36 @@ def uri(algorithm: str, region: str, version: str) -> str | None:
     suffix = _SUFFIXES.get(region.rsplit("-", 2)[0], "amazonaws.com")
     tag = _TAGS.get(version, version)
     return account and f"{account}.dkr.ecr.{region}.{suffix}/{repository}:{tag}"
+
+
+_URI: Final = re.compile(
+    r"(?P<account>\d{12})\.dkr\.ecr(-fips)?\.(?P<region>[a-z0-9-]+)\.[a-z.]+/(?P<repository>[a-z0-9-]+)"
+)
+_OWN: Final = re.compile(r"clary/(?P<repository>[a-z0-9-]+)")
+
+
+def algorithm_of(image: str) -> str | None:
+    """The algorithm that an image is of, by its name alone: AWS's in any region, or ours; None for any other image.
+
+    Examples
+    --------
+    >>> algorithm_of("683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1")
+    'xgboost'
+    >>> algorithm_of("clary/kmeans:latest")
+    'kmeans'
+    >>> algorithm_of("123456789012.dkr.ecr.us-east-1.amazonaws.com/kmeans:1") is None  # somebody's own
+    True
+    """
+    from ..algorithms.registry import ALGORITHMS  # which needs numpy; this module runs where there is none
+
+    name = re.sub(r"(:[\w.-]+)?(@sha256:[0-9a-f]+)?$", "", image)
+    if found := _OWN.fullmatch(name):
+        return found["repository"] if found["repository"] in ALGORITHMS else None
+    found = _URI.fullmatch(name)
+    if found is None or found["account"] not in _ACCOUNTS.get(found["region"], ()):
+        return None
+    algorithm = "xgboost" if found["repository"] == "sagemaker-xgboost" else found["repository"]
+    return algorithm if algorithm in ALGORITHMS else None
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..algorithms.registry import algorithm as find_algorithm
 from ..errors import AlgorithmError, ChannelError, PlatformError, UsageError
 from .artifact import pack
 from .engine import Child
-from .feeder import Feeder
+from .feeder import Feeder, Piece
 from .files import size_text
 from .inputs import content_type, first_width, glued
 from .screen import Log, Terminal, shorten, smart, table
@@ -83,7 +83,8 @@ class _Job:
         job_name = f"{self.algorithm.name}-{time.strftime('%Y-%m-%d-%H-%M-%S')}"
         environment = {"CLARY_ALGORITHM": self.algorithm.name, "TRAINING_JOB_NAME": job_name}
         with ExitStack() as stack:
-            feeders = [Feeder(source, tree.data) for source in self.sources if self.mode == "Pipe"]
+            piped = self.sources if self.mode == "Pipe" else ()
+            feeders = [Feeder(source.name, _passes(source), tree.data) for source in piped]
             log = self._log(feeders)
             for feeder in feeders:
                 stack.callback(feeder.stop)
@@ -98,7 +99,7 @@ class _Job:
             log.done()
             for feeder in feeders:
                 if error := feeder.error:
-                    raise ChannelError(f"channel {feeder.source.name!r} could not be fed: {error}") from error
+                    raise ChannelError(f"channel {feeder.channel!r} could not be fed: {error}") from error
             # a closed terminal sends more than one SIGHUP: none may come between the model and its archive
             return self._finish(tree, child, log)
 
@@ -107,7 +108,7 @@ class _Job:
             return Log()
         epochs = _count(self.algorithm, self.hyperparameters, "epochs") or 1
         rounds = _count(self.algorithm, self.hyperparameters, "num_round")
-        expected = sum(feeder.source.size * (epochs if feeder.source is self.sources[0] else 1) for feeder in feeders)
+        expected = sum(source.size for source in self.sources) + (epochs - 1) * self.sources[0].size if feeders else 0
         title = f"training {self.algorithm.name}"
         return Terminal(
             title, lambda: (sum(feeder.passed for feeder in feeders), expected), logs=self.logs, rounds=rounds
@@ -143,6 +144,12 @@ class _Job:
         if log.quality:
             print(table([("metric", "value"), *log.quality.items()]) + "\n")
         print(f"{self.out}  {size_text(self.out.stat().st_size)}\nserve it:  clary serve {self.out}")
+
+
+def _passes(source: Source) -> Callable[[int], Iterable[Piece]]:
+    """Each pass is all files in name order; those with the suffix ``.gz`` are decompressed."""
+    pieces = [Piece(file, unzip=file.suffix == ".gz") for file in source.files.values()]
+    return lambda _number: pieces
 
 
 def _explain(tree: Tree, child: Child, log: Log) -> None:

@@ -63,7 +63,7 @@ def _run(words: Sequence[str]) -> int:
         parser().print_help()
         return 0
     module, function = arguments.pop("run")
-    run = getattr(importlib.import_module(f"{__package__}.containers.{module}"), function)
+    run = getattr(importlib.import_module(f"{__package__}.{module}"), function)
     _handle(signal.SIGINT, signal.default_int_handler)
     code: int = run(**arguments) or 0
     sys.stdout.flush()
@@ -118,15 +118,17 @@ def parser() -> argparse.ArgumentParser:
         _add_datasets,
         _add_images,
         _add_doctor,
+        _add_up,
+        _add_env,
     ):
         add(commands)
     return top
 
 
 def _command(commands: Any, name: str, module: str, text: str, more: str = "") -> argparse.ArgumentParser:
-    """A command that calls the function of its name in a module of `clary.containers`, with the flags by keyword."""
+    """A command that calls the function of its name in a module of ours, with the flags by keyword."""
     command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text} {more}".strip())
-    command.set_defaults(run=(module, name.replace("-", "_")))
+    command.set_defaults(run=(f"containers.{module}" if "." not in module else module, name.replace("-", "_")))
     return command
 
 
@@ -298,7 +300,7 @@ def _add_images(commands: Any) -> None:
     text = "Show the container images on this machine, or give them the names of AWS's."
     images: argparse.ArgumentParser = commands.add_parser("images", help=text, description=text)
     actions = images.add_subparsers(metavar="ACTION", parser_class=_Parser, required=True, help="list or tag-aws")
-    _command(actions, "list", "images", "List the local images.").set_defaults(run=("images", "list_images"))
+    _command(actions, "list", "images", "List the local images.").set_defaults(run=("containers.images", "list_images"))
     text = "Give local images the names of AWS's, which the SageMaker SDK then finds here without a login."
     add = _command(actions, "tag-aws", "images", text).add_argument
     text = "of the names, or all (default: AWS_REGION, AWS_DEFAULT_REGION, or all where neither is set)"
@@ -339,3 +341,24 @@ def _whole(text: str, low: int, high: int | None = None) -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
+
+
+def _add_up(commands: Any) -> None:
+    text = "Run a local SageMaker: unmodified boto3 and SDK code trains, deploys and predicts against it."
+    add = _command(commands, "up", "local.up", text).add_argument
+    add("--port", type=_port, default=4570, metavar="N", help="0 for a free one (default: 4570)")
+    add("--host", default="127.0.0.1", help="address to listen on; any other than this machine's own needs a token")
+    add("--token", default="", help="what clients have to show as their access key")
+    add("--region", default="us-east-1", help="region of what is made here (default: us-east-1)")
+    add("--executor", choices=("process", "docker"), default="process", help="where our algorithms run")
+    add("--s3-endpoint", default="", metavar="URL", help="another S3, in the place of the one that is built in")
+    _add_state(add)
+
+
+def _add_env(commands: Any) -> None:
+    text = "Print the variables that lead SDKs to the platform."
+    _add_state(_command(commands, "env", "local.commands", text, 'Write:  eval "$(clary env)"').add_argument)
+
+
+def _add_state(add: Callable[..., Any]) -> None:
+    add("--state", type=Path, metavar="FOLDER", help="where the platform keeps its state (default: $CLARY_STATE)")

@@ -1,0 +1,109 @@
+"""A platform: what is known, what runs, and what everything that runs needs."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from ..containers.registries import algorithm_of
+from ..errors import ClaryError
+from ..logs import emit
+from .executors import Container, Executor
+from .folder import StateFolder
+from .logs import Logs
+from .store import Store
+
+__all__ = ["ACCOUNT", "Job", "Platform"]
+
+ACCOUNT: Final = "123456789012"
+"""moto's, which STS tells clients."""
+
+_END: Final = 10  # seconds for everything that runs to end with the platform
+
+
+class Job(Protocol):
+    """Something that runs: a thread that can be told to end."""
+
+    def stop(self) -> None:
+        """End it as its user wants it: what is there so far is kept."""
+        ...
+
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+        ...
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for its end."""
+        ...
+
+
+@dataclass
+class Platform:
+    """Everything there is.
+
+    Parameters
+    ----------
+    folder
+        Where state is kept.
+    store
+        What is known.
+    logs
+        Where log lines go.
+    s3
+        A client of the S3 that inputs and outputs are in.
+    executor
+        Where our algorithms run.
+    docker
+        Where any other image runs.
+    region
+        The usual one.
+
+    Attributes
+    ----------
+    closing
+        Set when the platform ends: what runs ends, and is taken up again by the next one.
+    jobs
+        Kind and name → what runs.
+    """
+
+    folder: StateFolder
+    store: Store
+    logs: Logs
+    s3: Any
+    executor: Executor
+    docker: Executor
+    region: str
+    account: str = ACCOUNT
+    closing: threading.Event = field(default_factory=threading.Event)
+    jobs: dict[tuple[str, str], Job] = field(default_factory=dict)
+
+    def executor_of(self, container: Container) -> Executor:
+        """Where a container runs, which could be started there.
+
+        Raises
+        ------
+        ClaryError
+            When it could not.
+        """
+        found = self.docker if container.algorithm is None else self.executor
+        found.check(container)
+        return found
+
+    def algorithm_of(self, image: str) -> str | None:
+        """The algorithm of ours that an image stands for."""
+        return algorithm_of(image)
+
+    def close(self) -> None:
+        """End everything that runs, and let go of what is known."""
+        self.closing.set()
+        for job in list(self.jobs.values()):
+            job.join(_END)
+        with suppress(ClaryError):
+            self.docker.sweep()
+        for (kind, name), job in self.jobs.items():
+            if job.is_alive():
+                emit(f"{kind} {name} does not end")
+        self.logs.close()
+        self.store.close()

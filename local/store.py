@@ -1,0 +1,297 @@
+"""What the local SageMaker knows, in SQLite: every job, model and endpoint, their tags and their metrics.
+
+A thing is kept as the answer that describes it, with what only we need to know under names that begin with ``_``.
+A change is one transaction, on disk when the call returns.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import copy
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import JSON, Engine, ForeignKeyConstraint, Index, create_engine, delete, event, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from .faults import ValidationException
+
+__all__ = ["Listing", "Metric", "Store", "TakenError", "Thing"]
+
+_PAGE: Final = 10  # things that a List answer has where nothing else is asked for
+_WAIT: Final = 30  # seconds for another writer
+
+
+class TakenError(Exception):
+    """There is a thing of this kind and name."""
+
+
+class _Base(DeclarativeBase):
+    pass
+
+
+class _Row(_Base):
+    __tablename__ = "things"
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    status: Mapped[str]
+    parent: Mapped[str]
+    created: Mapped[float] = mapped_column(index=True)
+    modified: Mapped[float]
+    document: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class _Metric(_Base):
+    __tablename__ = "metrics"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    job: Mapped[str]
+    name: Mapped[str]
+    time: Mapped[float]
+    value: Mapped[float]
+    __table_args__ = (
+        Index("metrics_of", "kind", "job"),
+        ForeignKeyConstraint(["kind", "job"], ["things.kind", "things.name"], ondelete="CASCADE"),
+    )
+
+
+class _Tag(_Base):
+    __tablename__ = "tags"
+    arn: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """A job, model or endpoint as it is now.
+
+    Parameters
+    ----------
+    kind
+        As in its ARN, ``training-job`` for one.
+    name
+        Of the thing.
+    status
+        Of a job or an endpoint; empty otherwise.
+    parent
+        Name of the tuning job that a training job belongs to; empty otherwise.
+    created, modified
+        Seconds since 1970.
+    document
+        What describes it; a copy.
+    """
+
+    kind: str
+    name: str
+    status: str
+    parent: str
+    created: float
+    modified: float
+    document: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A number that a job has printed, and when, in seconds since 1970."""
+
+    name: str
+    time: float
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Which things a List operation asks for.
+
+    Parameters
+    ----------
+    request
+        Its parameters: NameContains, StatusEquals, CreationTimeAfter and so on, SortBy, SortOrder, MaxResults,
+        NextToken.
+    status
+        Name of the parameter for the status.
+    newest_first
+        Order where none is asked for.
+    """
+
+    request: Mapping[str, Any]
+    status: str = "StatusEquals"
+    newest_first: bool = True
+
+
+class Store:
+    """Everything that is known.
+
+    Parameters
+    ----------
+    path
+        Of the database, which is made where it does not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._engine: Engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _WAIT})
+        event.listen(self._engine, "connect", _prepare)
+        _Base.metadata.create_all(self._engine)
+        self._writing = threading.RLock()
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._engine.dispose()
+
+    def add(self, kind: str, name: str, document: Mapping[str, Any], *, status: str = "", parent: str = "") -> Thing:
+        """Keep a new thing.
+
+        Raises
+        ------
+        TakenError
+            When there is one of this kind and name.
+        """
+        now = time.time()
+        row = _Row(kind=kind, name=name, status=status, parent=parent, created=now, modified=now, document=document)
+        try:
+            with self._writing, Session(self._engine) as session, session.begin():
+                session.add(row)
+                session.flush()
+                return _thing(row)
+        except IntegrityError as error:
+            raise TakenError(f"there is a {kind} {name}") from error
+
+    def get(self, kind: str, name: str) -> Thing | None:
+        """The thing; None where there is none."""
+        with Session(self._engine) as session:
+            row = session.get(_Row, (kind, name))
+            return None if row is None else _thing(row)
+
+    @contextmanager
+    def changing(self, kind: str, name: str, status: str | None = None) -> Iterator[dict[str, Any] | None]:
+        """The document of a thing, kept as it is at the end of the block; None where there is no such thing.
+
+        Parameters
+        ----------
+        kind, name
+            Of the thing.
+        status
+            The field that has its status, kept beside the document.
+        """
+        with self._writing, Session(self._engine) as session, session.begin():
+            row = session.get(_Row, (kind, name))
+            if row is None:
+                yield None
+                return
+            document = copy.deepcopy(row.document)
+            yield document
+            row.document = document
+            row.modified = time.time()
+            if status is not None:
+                row.status = document[status]
+
+    def remove(self, kind: str, name: str) -> bool:
+        """Forget a thing with its metrics; whether there was one."""
+        with self._writing, Session(self._engine) as session, session.begin():
+            row = session.get(_Row, (kind, name))
+            if row is not None:
+                session.delete(row)
+            return row is not None
+
+    def all(self, kind: str, *, parent: str | None = None, statuses: Sequence[str] = ()) -> list[Thing]:
+        """All things of a kind, the oldest first."""
+        query = select(_Row).where(_Row.kind == kind).order_by(_Row.created, _Row.name)
+        if parent is not None:
+            query = query.where(_Row.parent == parent)
+        if statuses:
+            query = query.where(_Row.status.in_(statuses))
+        with Session(self._engine) as session:
+            return [_thing(row) for row in session.scalars(query)]
+
+    def page(self, kind: str, listing: Listing, *, parent: str | None = None) -> tuple[list[Thing], str | None]:
+        """The things that a List operation asks for, and the token for the rest, if there is one.
+
+        Raises
+        ------
+        ValidationException
+            When the token is none of ours.
+        """
+        asked = listing.request
+        query = select(_Row).where(_Row.kind == kind)
+        if parent is not None:
+            query = query.where(_Row.parent == parent)
+        if part := asked.get("NameContains"):
+            query = query.where(_Row.name.contains(part, autoescape=True))
+        if status := asked.get(listing.status):
+            query = query.where(_Row.status == status)
+        for column, field in ((_Row.created, "CreationTime"), (_Row.modified, "LastModifiedTime")):
+            if (after := asked.get(f"{field}After")) is not None:
+                query = query.where(column > float(after))
+            if (before := asked.get(f"{field}Before")) is not None:
+                query = query.where(column < float(before))
+        by = {"Name": _Row.name, "Status": _Row.status}.get(asked.get("SortBy", ""), _Row.created)
+        order = asked.get("SortOrder", "Descending" if listing.newest_first else "Ascending")
+        falling = order.startswith("Desc")
+        query = query.order_by(by.desc() if falling else by, _Row.name.desc() if falling else _Row.name)
+        start, count = _start(asked.get("NextToken")), int(asked.get("MaxResults", _PAGE))
+        with Session(self._engine) as session:
+            found = [_thing(row) for row in session.scalars(query.offset(start).limit(count + 1))]
+        return found[:count], _token(start + count) if len(found) > count else None
+
+    def add_metrics(self, kind: str, job: str, metrics: Sequence[Metric]) -> None:
+        """Keep what a job has printed."""
+        rows = [_Metric(kind=kind, job=job, name=one.name, time=one.time, value=one.value) for one in metrics]
+        with self._writing, Session(self._engine) as session, session.begin():
+            if rows and session.get(_Row, (kind, job)) is not None:
+                session.add_all(rows)
+
+    def metrics(self, kind: str, job: str) -> list[Metric]:
+        """What a job has printed, in order."""
+        query = select(_Metric).where(_Metric.kind == kind, _Metric.job == job).order_by(_Metric.id)
+        with Session(self._engine) as session:
+            return [Metric(row.name, row.time, row.value) for row in session.scalars(query)]
+
+    def tags(self, arn: str) -> dict[str, str]:
+        """The tags of a thing."""
+        with Session(self._engine) as session:
+            return {row.key: row.value for row in session.scalars(select(_Tag).where(_Tag.arn == arn))}
+
+    def tag(self, arn: str, tags: Mapping[str, str]) -> None:
+        """Add or replace tags of a thing."""
+        with self._writing, Session(self._engine) as session, session.begin():
+            for key, value in tags.items():
+                session.merge(_Tag(arn=arn, key=key, value=value))
+
+    def untag(self, arn: str, keys: Sequence[str] | None = None) -> None:
+        """Remove tags of a thing, by default all."""
+        query = delete(_Tag).where(_Tag.arn == arn)
+        with self._writing, Session(self._engine) as session, session.begin():
+            session.execute(query if keys is None else query.where(_Tag.key.in_(keys)))
+
+
+def _prepare(connection: Any, _record: Any) -> None:
+    """Set up a connection: readers do not wait for a writer, and what is written survives a kill."""
+    for line in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {line}")
+
+
+def _thing(row: _Row) -> Thing:
+    document = copy.deepcopy(row.document)
+    return Thing(row.kind, row.name, row.status, row.parent, row.created, row.modified, document)
+
+
+def _token(start: int) -> str:
+    return base64.urlsafe_b64encode(str(start).encode()).decode()
+
+
+def _start(token: str | None) -> int:
+    """Where a page begins."""
+    if token is None:
+        return 0
+    try:
+        return int(base64.urlsafe_b64decode(token.encode()))
+    except (ValueError, binascii.Error) as error:
+        raise ValidationException(f"NextToken {token!r} is none of this service's") from error
