@@ -19,11 +19,11 @@ from typing import Final
 
 from ..logs import emit
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "follow", "main"]
 
 COMMANDS: Final = (
     *("train", "serve", "predict", "transform", "inspect", "convert-model", "algorithms", "convert", "head"),
-    *("datasets", "images", "doctor"),
+    *("datasets", "images", "doctor", "up", "env", "jobs", "logs", "endpoints", "stop", "down", "reset"),
 )
 """The words that `clary` itself understands."""
 
@@ -35,7 +35,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run `words`, by default those of the command line, and return the exit code."""
     words = sys.argv[1:] if words is None else words
     if list(words) in (["train"], ["serve"]):
-        _follow(os.environ.pop("CLARY_PARENT", None))
+        follow(os.environ.pop("CLARY_PARENT", None))
         emit(f"Docker entrypoint called with argument(s): {words[0]}")
         return _train() if words[0] == "train" else _serve()
     if not words or words[0] in COMMANDS or words[0].startswith("-"):
@@ -47,10 +47,10 @@ def main(words: Sequence[str] | None = None) -> int:
     return _NOT_FOUND
 
 
-def _follow(parent: str | None) -> None:
+def follow(parent: str | None) -> None:
     """End, as by SIGTERM, when the process that started this one does, however it ends.
 
-    Only `clary.containers.engine` names one: a container ends with its process 1 anyway.
+    Only our own processes name one: a container ends with its process 1 anyway.
     """
     if parent is None or sys.platform != "linux":
         return

@@ -17,6 +17,7 @@ from werkzeug.wrappers import Request, Response
 
 from ..errors import ClaryError
 from ..logs import emit
+from . import serving, tags, training, transform  # noqa: F401  # each brings its operations
 from .faults import Fault, InternalFailure, UnknownOperationException, ValidationException
 from .guard import Guard
 from .operations import OPERATIONS, Call, RecordOnly

@@ -67,8 +67,9 @@ class Dockers:
 
     def disband(self, group: str) -> None:
         """Remove its network."""
+        networks = self._client.networks
         with self._lock, _asking(f"remove the network of {group}"):
-            self._remove_networks(self._labels(group))
+            _remove(networks, self._labels(group))
 
     def sweep(self) -> None:
         """Remove the containers and networks that bear our label; where no engine answers, there are none."""
@@ -77,11 +78,11 @@ class Dockers:
         except ClaryError:
             return
         with _asking("remove what an earlier run has left"):
-            mine = {"label": f"clary.platform={self._id}"}
-            for left in client.containers.list(all=True, filters=mine, ignore_removed=True):
+            mine = {"clary.platform": self._id}
+            for left in client.containers.list(all=True, filters=_having(mine), ignore_removed=True):
                 with _even_gone():
                     left.remove(v=True, force=True)
-            self._remove_networks({"clary.platform": self._id})
+            _remove(client.networks, mine)
 
     @cached_property
     def _client(self) -> Any:
@@ -95,8 +96,9 @@ class Dockers:
     @cached_property
     def _engine(self) -> Mapping[str, Any]:
         """What the engine says of itself."""
-        info: dict[str, Any] = self._client.info()
-        return info
+        with _asking("say what it is"):
+            info: dict[str, Any] = self._client.info()
+            return info
 
     def _labels(self, group: str) -> dict[str, str]:
         return {"clary.platform": self._id, "clary.group": group}
@@ -119,10 +121,11 @@ class Dockers:
         return container.image
 
     def _has(self, image: str) -> bool:
+        images = self._client.images  # which says so where the SDK is missing
         from docker.errors import ImageNotFound
 
         with _asking(f"look for the image {image}", refused=UserError), suppress(ImageNotFound):
-            self._client.images.get(image)
+            images.get(image)
             return True
         return False
 
@@ -161,11 +164,6 @@ class Dockers:
                 raise
             return None  # an engine that was started without its own bridge, as this machine can have none
         return name
-
-    def _remove_networks(self, labels: Mapping[str, str]) -> None:
-        for network in self._client.networks.list(filters=_having(labels)):
-            with _even_gone():
-                network.remove()
 
     def _limits(self, container: Container) -> dict[str, Any]:
         """Whose the processes are, and how much of the machine they may have."""
@@ -384,6 +382,12 @@ def _even_gone() -> Iterator[None]:
     except APIError as error:
         if error.status_code not in _GONE:
             raise
+
+
+def _remove(networks: Any, labels: Mapping[str, str]) -> None:
+    for network in networks.list(filters=_having(labels)):
+        with _even_gone():
+            network.remove()
 
 
 def _having(labels: Mapping[str, str]) -> dict[str, list[str]]:

@@ -66,6 +66,7 @@ class Logs:
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._waiting: list[tuple[_Stream, int, str]] = []
+        self._given: set[_Stream] = set()  # those that have had lines since the start
         self._now = 0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
@@ -73,13 +74,16 @@ class Logs:
 
     def load(self) -> None:
         """Give CloudWatch Logs the lines of before, the latest streams first, until there are 32 MiB of them."""
-        files = [(file.stat(), file) for file in self._folder.glob("*/*/*")]
-        left = _LOADED
-        for status, file in sorted(files, key=lambda pair: pair[0].st_mtime_ns, reverse=True):
-            _end_line(file, status.st_size)
-            left -= status.st_size
-            stream = _Stream(*map(unquote, file.relative_to(self._folder).parts))
-            _give(stream, [(line.time, line.text) for line, _ in _read(file, 0)] if left >= 0 else [])
+        with self._flushing:  # lines that are written meanwhile are given after those of before
+            files = [(file.stat(), file) for file in self._folder.glob("*/*/*")]
+            left = _LOADED
+            for status, file in sorted(files, key=lambda pair: pair[0].st_mtime_ns, reverse=True):
+                stream = _Stream(*map(unquote, file.relative_to(self._folder).parts))
+                if stream in self._given:
+                    continue
+                _end_line(file, status.st_size)
+                left -= status.st_size
+                _give(stream, [(line.time, line.text) for line, _ in _read(file, 0)] if left >= 0 else [])
 
     def write(self, region: str, group: str, stream: str, text: str) -> None:
         """Add a line whose time is now.
@@ -114,6 +118,7 @@ class Logs:
                 except OSError as error:
                     _LOG.warning("%d lines of the log %s are lost: %s", len(lines), stream.name, error)
                 _give(stream, lines)
+                self._given.add(stream)
 
     def tail(
         self,

@@ -24,7 +24,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 from flask import current_app, has_request_context, request
 from moto.s3.models import FakeBucket, FakeKey, FakeMultipart, S3Backend, s3_backends
@@ -96,7 +96,8 @@ class Mirror:
                 bucket.policy = found["policy"].encode() if found["policy"] else None
                 _tag(backend, bucket.arn, found["tags"])
             except _UNREADABLE as error:
-                _LOG.warning("skipped the bucket in %s: %s", folder, _why(error))
+                if not _removed(folder):
+                    _LOG.warning("skipped the bucket in %s: %s", folder, _why(error))
                 continue
             backend.buckets[bucket.name] = bucket
             self._kept[bucket.name] = dict(_load_objects(folder, backend, bucket))
@@ -116,7 +117,7 @@ class Mirror:
         PlatformError
             When the object was replaced so often that none of its versions could be had.
         """
-        if method not in ("PUT", "POST", "DELETE") or (method == "POST" and query.split("=")[0] == "uploads"):
+        if not _changes(method, query):
             return
         name = bucket_name_from_url(path)
         if not name:
@@ -141,8 +142,7 @@ class Mirror:
         folder = self._place(name)
         with self._buckets:
             if bucket is None:
-                self._kept.pop(name, None)
-                if folder.exists():
+                if self._kept.pop(name, None) is not None:
                     (folder / _BUCKET).unlink(missing_ok=True)
                     shutil.rmtree(folder)
                     _sync(self._folder)
@@ -288,6 +288,14 @@ def _answers_get() -> bool:
     return has_request_context() and request.method == "GET" and getattr(current_app, "service", "") == "s3"
 
 
+def _changes(method: str, query: str) -> bool:
+    """Whether a request changes objects or buckets; parts of an upload are none until all are together."""
+    fields = parse_qs(query, keep_blank_values=True)
+    if method == "POST":
+        return "uploads" not in fields
+    return method in ("PUT", "DELETE") and "uploadId" not in fields
+
+
 def _bucket(name: str) -> FakeBucket | None:
     where = s3_backends.bucket_accounts.get(name)
     return s3_backends[where[1]][where[0]].buckets.get(name) if where else None
@@ -342,6 +350,15 @@ def _object_properties(key: FakeKey, path: Path) -> dict[str, Any]:
         "tags": backend.tagger.get_tag_dict_for_resource(key.arn),
         **{name: getattr(key, theirs) for name, theirs in _OBJECT_FIELDS.items()},
     }
+
+
+def _removed(folder: Path) -> bool:
+    """Remove the folder of a bucket if a kill left it empty; say whether it was so."""
+    with suppress(OSError):
+        for file in folder.glob(".*.tmp"):
+            file.unlink()
+        folder.rmdir()
+    return not folder.exists()
 
 
 def _load_objects(folder: Path, backend: S3Backend, bucket: FakeBucket) -> Iterator[tuple[str, Path]]:

@@ -9,7 +9,7 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.task import WSGITask
 
-__all__ = ["NAMES", "mend_waitress"]
+__all__ = ["NAMES", "Channel"]
 
 NAMES: Final = "X_CLARY_NAMES"
 """The header that tells how the names of user metadata were spelt, with a space between."""
@@ -24,7 +24,7 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
 
     def parse_header(self, header_plus: bytes) -> None:
         super().parse_header(header_plus)
-        headers: dict[str, Any] = self.headers
+        headers: Any = self.headers
         headers.pop(NAMES, None)
         # waitress drops names with an underscore, because WSGI cannot tell it from a dash; metadata may have it
         for name, value in _METADATA.findall(header_plus):
@@ -45,7 +45,8 @@ class _Task(WSGITask):  # type: ignore[misc]
         return _CAPITALS.sub(lambda name: name[0].lower(), head)
 
 
-def mend_waitress() -> None:
-    """Let all of waitress's servers in this process read and answer so."""
-    HTTPChannel.parser_class = _Parser
-    HTTPChannel.task_class = _Task
+class Channel(HTTPChannel):  # type: ignore[misc]
+    """A client's connection; servers take it as their `channel_class`."""
+
+    parser_class = _Parser
+    task_class = _Task

@@ -239,9 +239,8 @@ class Served:
         tree.root.mkdir()
         ports = ",".join(str(port) for _, port in self.addresses.values())
         environment = {"CLARY_PIPELINE": ports, "SAGEMAKER_MODEL_SERVER_WORKERS": "1"}
-        front = self._started(Container(_FRONT, "", None, "serve", tree, environment), Processes())
-        self._wait(lambda: front.started or front.ended)
-        self._front = front
+        front = self._front = self._started(Container(_FRONT, "", None, "serve", tree, environment), Processes())
+        self._wait(lambda: front.started)
 
     def _started(self, container: Container, executor: Executor) -> _Member:
         member = _Member(container.name, lambda: executor.start(container, self._group), self._heard)

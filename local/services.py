@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qs, urlencode
@@ -24,9 +24,8 @@ from moto.core.request import PRESERVED_HEADER_NAMES_ENVIRON_KEY, environ_key_fo
 from moto.moto_server.werkzeug_app import BackendRequest, DomainDispatcherApplication, create_backend_app
 from moto.s3.responses import S3Response
 from moto.s3.utils import bucket_name_from_url
-from werkzeug.test import run_wsgi_app
 
-from ..errors import ClaryError
+from ..errors import ClaryError, UsageError
 from .mirror import Mirror
 from .parsing import NAMES
 
@@ -58,7 +57,7 @@ class Services:
     def __init__(self, folder: Path) -> None:
         self._mirror = Mirror(folder / "s3")
         self._mirror.load()
-        self._dispatcher = DomainDispatcherApplication(create_backend_app)
+        self._dispatcher = DomainDispatcherApplication(_create_app)
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         """Answer a request; an object that is said to be stored is on disk."""
@@ -71,7 +70,7 @@ class Services:
         return body
 
     def _answer(self, environ: Environ) -> tuple[str, Headers, Iterable[bytes]]:
-        if environ.get("PATH_INFO", "").startswith("/moto-api"):  # resets all, for anybody who asks
+        if environ.get("PATH_INFO", "").startswith(("/moto-api", "/favicon.ico")):  # moto's own page, which resets all
             return "404 Not Found", [("Content-Type", "text/plain")], [b"there is nothing here\n"]
         if "RAW_URI" not in environ and "REQUEST_URI" in environ:  # what moto calls it; else keys are decoded twice
             environ["RAW_URI"] = environ["REQUEST_URI"]
@@ -96,10 +95,27 @@ class Services:
         return status, headers, body
 
 
+def _create_app(service: Any) -> Flask:
+    """One of moto's applications, without Flask's debugging aids: they keep the bodies of requests for long."""
+    if service is None:
+        raise UsageError("the request is signed for a service that this platform does not have")
+    app = create_backend_app(service)
+    app.debug = False
+    app.config["PROPAGATE_EXCEPTIONS"] = True
+    return app
+
+
 def _call(app: Flask, environ: Environ) -> tuple[str, Headers, Iterable[bytes]]:
     """What one of moto's applications answers."""
-    body, status, headers = run_wsgi_app(app, environ)
-    return status, headers.to_wsgi_list(), body
+    said: list[tuple[str, Headers]] = []
+
+    def start(status: str, headers: Headers, _: object = None, /) -> Callable[[bytes], object]:
+        said.append((status, headers))
+        return len  # a way to write that Flask does not go
+
+    body = app(environ, start)
+    environ.pop("werkzeug.request", None)  # a circle, which would keep the request's body in memory for long
+    return *said[0], body
 
 
 def _read(app: Flask, environ: Environ) -> tuple[str, Headers, Iterable[bytes]]:
@@ -117,7 +133,7 @@ def _read(app: Flask, environ: Environ) -> tuple[str, Headers, Iterable[bytes]]:
 
 def _path(environ: Environ) -> str:
     """The path of a request to Amazon S3, with the bucket, which may be part of the host name."""
-    request = BackendRequest(environ)
+    request = BackendRequest(environ, populate_request=False)
     if S3Response.subdomain_based_buckets(request):
         return f"/{bucket_name_from_url(request.raw_url)}{request.raw_path}"
     return request.raw_path

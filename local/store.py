@@ -292,6 +292,9 @@ def _start(token: str | None) -> int:
     if token is None:
         return 0
     try:
-        return int(base64.urlsafe_b64decode(token.encode()))
-    except (ValueError, binascii.Error) as error:
-        raise ValidationException(f"NextToken {token!r} is none of this service's") from error
+        start = int(base64.urlsafe_b64decode(token.encode()))
+    except (ValueError, binascii.Error):
+        start = -1
+    if start < 0:
+        raise ValidationException(f"NextToken {token!r} is none of this service's")
+    return start

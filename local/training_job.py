@@ -194,6 +194,7 @@ class TrainingJob(threading.Thread):
         for sync in syncs:
             sync.push()
         self._write()
+        self._platform.logs.flush()
         self._check_closing()
         failed = next((host for host in hosts if host.failed), None)
         if failed is not None and ending == "Completed":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import sys
@@ -11,16 +10,13 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from ..containers.entrypoint import follow
 from ..errors import MissingExtraError, PlatformError, UsageError
 from .folder import Address, StateFolder, default_folder
 from .guard import is_loopback
 
 __all__ = ["up"]
 
-_THREADS: Final = 48
-_CONNECTIONS: Final = 1000
-_LARGEST: Final = 5 << 30  # bytes: what one PUT of S3's may have
-_SILENT: Final = 600  # seconds that a client may be
 _ACCESS_KEY: Final = "local"
 
 
@@ -39,6 +35,7 @@ def up(
         raise UsageError(f"--host {host} lets other machines in: give a --token that clients have to show")
     if s3_endpoint and urlsplit(s3_endpoint).scheme not in ("http", "https"):
         raise UsageError(f"--s3-endpoint {s3_endpoint}: write it as http://HOST:PORT")
+    follow(os.environ.pop("CLARY_PARENT", None))
     folder = StateFolder(state or default_folder())
     with folder.locked():
         listening = _listen(host, port)
@@ -51,8 +48,7 @@ def up(
 def _run(folder: StateFolder, address: Address, executor: str, listening: socket.socket) -> None:
     """Everything between the lock and its end."""
     try:
-        import waitress
-
+        from .http_server import create
         from .services import Services
     except ImportError as error:
         raise MissingExtraError(error.name or "moto", extra="platform") from error
@@ -64,17 +60,7 @@ def _run(folder: StateFolder, address: Address, executor: str, listening: socket
     services = Services(folder.path)
     platform = _platform(Platform, folder, address, executor)
     app = App(platform, Guard(address.token), services, Page(platform))
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a queue of requests is no news
-    server = waitress.create_server(
-        app,
-        sockets=[listening],
-        threads=_THREADS,
-        connection_limit=_CONNECTIONS,
-        max_request_body_size=_LARGEST,
-        channel_timeout=_SILENT,
-        ident="clary",
-        clear_untrusted_proxy_headers=True,
-    )
+    server = create(app, listening)
     try:
         threading.Thread(target=_take_up, args=[platform], daemon=True).start()
         folder.write(address)
@@ -90,6 +76,7 @@ def _platform(kind: Any, folder: StateFolder, address: Address, executor: str) -
     from botocore.config import Config
 
     from .dockers import Dockers
+    from .http_server import THREADS
     from .logs import Logs
     from .processes import Processes
     from .store import Store
@@ -98,7 +85,7 @@ def _platform(kind: Any, folder: StateFolder, address: Address, executor: str) -
     config = Config(
         s3={"addressing_style": "path"},
         retries={"mode": "standard", "max_attempts": 5},
-        max_pool_connections=_THREADS,
+        max_pool_connections=THREADS,
     )
     ours = {"aws_access_key_id": address.token or _ACCESS_KEY, "aws_secret_access_key": _ACCESS_KEY}
     s3 = boto3.session.Session().client(
@@ -121,10 +108,14 @@ def _platform(kind: Any, folder: StateFolder, address: Address, executor: str) -
 
 def _take_up(platform: Any) -> None:
     """Go on where the last platform ended."""
+    from .serving import take_up_endpoints
     from .training import take_up_training_jobs
+    from .transform import take_up_transform_jobs
 
     platform.logs.load()
     take_up_training_jobs(platform)
+    take_up_transform_jobs(platform)
+    take_up_endpoints(platform)
 
 
 def _greet(folder: StateFolder, address: Address) -> None:

@@ -120,6 +120,12 @@ def parser() -> argparse.ArgumentParser:
         _add_doctor,
         _add_up,
         _add_env,
+        _add_jobs,
+        _add_logs,
+        _add_endpoints,
+        _add_stop,
+        _add_down,
+        _add_reset,
     ):
         add(commands)
     return top
@@ -358,6 +364,40 @@ def _add_up(commands: Any) -> None:
 def _add_env(commands: Any) -> None:
     text = "Print the variables that lead SDKs to the platform."
     _add_state(_command(commands, "env", "local.commands", text, 'Write:  eval "$(clary env)"').add_argument)
+
+
+def _add_jobs(commands: Any) -> None:
+    _add_state(_command(commands, "jobs", "local.commands", "List the platform's jobs.").add_argument)
+
+
+def _add_logs(commands: Any) -> None:
+    add = _command(
+        commands, "logs", "local.commands", "Print what a job or an endpoint of the platform says."
+    ).add_argument
+    add("name", metavar="JOB", help="a training or transform job, or an endpoint")
+    add("-f", "--follow", action="store_true", help="go on until it ends; exit code 1 where it fails")
+    _add_state(add)
+
+
+def _add_endpoints(commands: Any) -> None:
+    _add_state(_command(commands, "endpoints", "local.commands", "List the platform's endpoints.").add_argument)
+
+
+def _add_stop(commands: Any) -> None:
+    add = _command(commands, "stop", "local.commands", "End a job with what it has so far.").add_argument
+    add("name", metavar="JOB")
+    _add_state(add)
+
+
+def _add_down(commands: Any) -> None:
+    _add_state(_command(commands, "down", "local.commands", "End the platform; its state stays.").add_argument)
+
+
+def _add_reset(commands: Any) -> None:
+    text = "Remove all jobs, endpoints and objects that a platform has kept."
+    add = _command(commands, "reset", "local.commands", text).add_argument
+    add("--yes", action="store_true", help="do not ask")
+    _add_state(add)
 
 
 def _add_state(add: Callable[..., Any]) -> None:

@@ -4,44 +4,56 @@ from __future__ import annotations
 
 import gzip
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from clary.containers.feeder import Feeder
-from clary.containers.tree import Source
+from clary.containers.feeder import Feeder, Piece
 
+Run = Callable[[Callable[[int], Iterable[Piece]]], Feeder]
 Start = Callable[..., Feeder]
 BIG = bytes(range(256)) * 20_000  # 5 MB: more than a pipe holds
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Write files, start a feeder of the channel ``train`` in tmp_path/fifos, stop it at the end."""
-    (tmp_path / "data").mkdir()
+def run(tmp_path: Path) -> Iterator[Run]:
+    """Start a feeder of the channel ``train`` in tmp_path/fifos, stop it at the end."""
     (tmp_path / "fifos").mkdir()
     with ExitStack() as stack:
 
-        def started(**files: bytes) -> Feeder:
-            for name, content in files.items():
-                (tmp_path / "data" / name.replace("_", ".")).write_bytes(content)
-            feeder = Feeder(Source.find("train", tmp_path / "data"), tmp_path / "fifos")
+        def running(passes: Callable[[int], Iterable[Piece]]) -> Feeder:
+            feeder = Feeder("train", passes, tmp_path / "fifos")
             stack.callback(feeder.stop)
             feeder.start()
             return feeder
 
-        yield started
+        yield running
 
 
-def test_a_pass_is_all_files_in_name_order_with_nothing_between(start: Start, tmp_path: Path) -> None:
+@pytest.fixture
+def start(run: Run, tmp_path: Path) -> Start:
+    """Write files and start a feeder of them; ``.gz`` is decompressed."""
+
+    def started(**files: bytes) -> Feeder:
+        pieces = []
+        for name, content in files.items():
+            file = tmp_path / name.replace("_", ".")
+            file.write_bytes(content)
+            pieces.append(Piece(file, unzip=file.suffix == ".gz"))
+        return run(lambda _number: pieces)
+
+    return started
+
+
+def test_a_pass_is_all_pieces_in_order_with_nothing_between(start: Start, tmp_path: Path) -> None:
     """Pass after pass the reader gets the concatenation, each from a FIFO of its own."""
-    feeder = start(b_rec=b"second", a_rec=BIG)
+    feeder = start(a_rec=BIG, b_rec=b"second")
     for number in range(3):
         assert (tmp_path / f"fifos/train_{number}").read_bytes() == BIG + b"second"
 
-    assert feeder.passed == 3 * feeder.source.size
+    assert feeder.passed == 3 * len(BIG + b"second")
 
 
 def test_gzip_files_are_decompressed(start: Start, tmp_path: Path) -> None:
@@ -49,6 +61,27 @@ def test_gzip_files_are_decompressed(start: Start, tmp_path: Path) -> None:
     start(a_csv_gz=gzip.compress(BIG))
 
     assert (tmp_path / "fifos/train_0").read_bytes() == BIG
+
+
+def test_bytes_and_parts_of_files_are_pieces(run: Run, tmp_path: Path) -> None:
+    """What stands between two headers may be a part of a file, or of what a compressed one holds."""
+    (tmp_path / "plain").write_bytes(BIG)
+    (tmp_path / "zipped").write_bytes(gzip.compress(BIG))
+    plain = Piece(tmp_path / "plain", start=300, length=3_000_000)
+    zipped = Piece(tmp_path / "zipped", unzip=True, start=4_999_999, length=7)
+    feeder = run(lambda _number: [Piece(b"<"), plain, Piece(b"><"), zipped, Piece(b">")])
+    content = (tmp_path / "fifos/train_0").read_bytes()
+
+    assert content == b"<" + BIG[300:3_000_300] + b"><" + BIG[4_999_999:5_000_006] + b">"
+    assert feeder.error is None
+
+
+def test_each_pass_has_its_own_pieces(run: Run, tmp_path: Path) -> None:
+    """A pass is asked for by its number."""
+    run(lambda number: [Piece(b"pass %d" % number)] * number)
+    passes = [(tmp_path / f"fifos/train_{number}").read_bytes() for number in range(3)]
+
+    assert passes == [b"", b"pass 1", b"pass 2pass 2"]
 
 
 def test_an_early_close_begins_the_next_pass(start: Start, tmp_path: Path) -> None:

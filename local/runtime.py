@@ -1,0 +1,220 @@
+"""SageMaker Runtime: requests for predictions, and the answers of whichever container they are for."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import re
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any, Final
+from urllib.parse import unquote
+
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.wrappers import Request, Response
+
+from ..errors import ClaryError
+from ..logs import emit
+from .connections import LateError
+from .endpoints import Endpoint, live_endpoint
+from .event_stream import MEDIA_TYPE, exception, payload_part
+from .faults import Fault, InternalFailure, ModelError, ServiceUnavailable, ValidationError
+from .platform import Platform
+from .targets import Invocation, Target
+
+__all__ = ["Runtime"]
+
+_MOST: Final = 100 << 20  # bytes of a request
+_INLINE: Final = 128_000  # bytes of a request that is answered later
+_PIECE: Final = 1 << 16  # bytes of a stream in one frame
+_PATH: Final = re.compile(
+    r"/endpoints/(?P<name>[^/]+)/(?P<way>invocations|async-invocations|invocations-response-stream)"
+)
+_OURS: Final = "X-Amzn-SageMaker-"
+_PASSED: Final = ("Custom-Attributes", "Target-Model", "Target-Variant", "Inference-Id", "Session-Id")
+_PASSED_ON: Final = tuple(f"{_OURS}{name}" for name in (*_PASSED, "Enable-Explanations"))
+_PASSED_BACK: Final = tuple(f"{_OURS}{name}" for name in ("Custom-Attributes", "New-Session-Id", "Closed-Session-Id"))
+_VARIANT: Final = "x-Amzn-Invoked-Production-Variant"
+_TIMEOUT: Final = 900  # seconds of an asynchronous invocation
+_LIFE: Final = 21_600  # seconds that it may wait
+_AT_ONCE: Final = 4  # asynchronous invocations, where nothing is said
+
+Environ = dict[str, Any]
+
+
+class Runtime:
+    """The service, as a WSGI application.
+
+    Parameters
+    ----------
+    platform
+        Whose endpoints are asked.
+    """
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+
+    def __call__(self, environ: Environ, start: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer a request."""
+        try:
+            response = self._response(Request(environ))
+        except Fault as fault:
+            response = _refused(fault)
+        except ClaryError as error:
+            response = _refused(ServiceUnavailable(str(error)))
+        except Exception as error:  # noqa: BLE001  # the edge of the process
+            emit(f"{environ.get('PATH_INFO')} failed: {error!r}")
+            response = _refused(InternalFailure(f"the local platform failed: {error!r}"))
+        response.headers["x-amzn-RequestId"] = str(uuid.uuid4())
+        return response(environ, start)
+
+    def _response(self, request: Request) -> Response:
+        found = _PATH.fullmatch(request.path)
+        if found is None or request.method != "POST":
+            raise ValidationError(f"there is nothing at {request.path}: POST to /endpoints/NAME/invocations")
+        name = unquote(found["name"])
+        endpoint = live_endpoint(self._platform, name)
+        if endpoint is None:  # or it is about to be taken up from an earlier run
+            raise ValidationError(f"Endpoint {name} of account {self._platform.account} not found.")
+        ways = {"invocations": _invoke, "async-invocations": self._accept, "invocations-response-stream": _stream}
+        return ways[found["way"]](request, endpoint)
+
+    def _accept(self, request: Request, endpoint: Endpoint) -> Response:
+        """Take on a request that is answered in S3."""
+        thing = self._platform.store.get("endpoint", endpoint.name)
+        config = thing and thing.document["_Now"].get("AsyncInferenceConfig")
+        if not config:
+            raise ValidationError(
+                f"Endpoint {endpoint.name} is not asynchronous: its config has no AsyncInferenceConfig"
+            )
+        source, body = _header(request, "InputLocation"), _body(request, _INLINE)
+        if not source and not body:
+            raise ValidationError("InputLocation is missing: it has to name an object as s3://bucket/key")
+        job = str(uuid.uuid4())
+        client = config.get("ClientConfig", {})
+        output, failure = _places(request, config["OutputConfig"], job)
+        accepted = {
+            "input": source,
+            "body": base64.b64encode(body).decode(),
+            "headers": _passed(request, f"{_OURS}Content-Type", f"{_OURS}Accept"),
+            "output": output,
+            "failure": failure,
+            "timeout": _number(request, "InvocationTimeoutSeconds", _TIMEOUT),
+            "ttl": _number(request, "RequestTTLSeconds", _LIFE),
+        }
+        endpoint.asynchronous.accept(accepted, client.get("MaxConcurrentInvocationsPerInstance", _AT_ONCE))
+        answer = {"InferenceId": _header(request, "Inference-Id") or job}
+        headers = {f"{_OURS}OutputLocation": output}
+        if failure:
+            headers[f"{_OURS}FailureLocation"] = failure
+        return Response(json.dumps(answer), 202, headers, content_type="application/json")
+
+
+def _invoke(request: Request, endpoint: Endpoint) -> Response:
+    """Ask a container and wait for its answer."""
+    invocation = _invocation(request, "Accept")
+    with endpoint.target(_header(request, "Target-Variant") or None) as target:
+        answer = target.ask(invocation)
+    headers = {name: value for name in _PASSED_BACK if (value := answer.headers.get(name)) is not None}
+    headers[_VARIANT] = target.variant
+    kind = answer.headers.get("Content-Type", "application/octet-stream")
+    return Response(answer.body, 200, headers, content_type=kind)
+
+
+def _stream(request: Request, endpoint: Endpoint) -> Response:
+    """Ask a container and hand on its answer as it comes."""
+    invocation = _invocation(request, f"{_OURS}Accept")
+    stream = _Stream(endpoint, _header(request, "Target-Variant") or None, invocation)
+    headers = {_VARIANT: stream.variant, f"{_OURS}Content-Type": stream.content_type}
+    if attributes := stream.attributes:
+        headers[f"{_OURS}Custom-Attributes"] = attributes
+    return Response(stream, 200, headers, content_type=MEDIA_TYPE)
+
+
+class _Stream:
+    """The frames of an answer; whoever makes one closes it."""
+
+    def __init__(self, endpoint: Endpoint, variant: str | None, invocation: Invocation) -> None:
+        self._open = ExitStack()
+        with ExitStack() as stack:
+            target: Target = stack.enter_context(endpoint.target(variant))
+            self._response: http.client.HTTPResponse = stack.enter_context(target.opened(invocation))
+            self._open = stack.pop_all()
+        self.variant = target.variant
+        self.content_type = self._response.headers.get("Content-Type", "application/octet-stream")
+        self.attributes = self._response.headers.get(f"{_OURS}Custom-Attributes")
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Give the frames."""
+        try:
+            with self._open:
+                while piece := self._response.read1(_PIECE):
+                    yield payload_part(piece)
+        except ModelError as error:
+            late = isinstance(error.__cause__, LateError)
+            code = "ModelInvocationTimeExceeded" if late else "StreamBroken"
+            yield exception("ModelStreamError", {"Message": str(error), "ErrorCode": code})
+
+    def close(self) -> None:
+        """Let go of the container."""
+        self._open.close()
+
+
+def _invocation(request: Request, accept: str) -> Invocation:
+    """What a container is to be asked."""
+    return Invocation(
+        _body(request, _MOST),
+        _passed(request, "Content-Type", accept),
+        _header(request, "Target-Model"),
+        _header(request, "Target-Container-Hostname"),
+    )
+
+
+def _passed(request: Request, content_type: str, accept: str) -> dict[str, str]:
+    """The headers that a container gets; the first two go by other names in some requests."""
+    named = {"Content-Type": request.headers.get(content_type), "Accept": request.headers.get(accept)}
+    named |= {name: request.headers.get(name) for name in _PASSED_ON}
+    return {name: value for name, value in named.items() if value}
+
+
+def _header(request: Request, name: str) -> str:
+    return request.headers.get(f"{_OURS}{name}", "")
+
+
+def _number(request: Request, name: str, usual: int) -> int:
+    text = _header(request, name)
+    if text and not text.isdecimal():
+        raise ValidationError(f"{name} {text!r} is no number")
+    return int(text) if text else usual
+
+
+def _body(request: Request, most: int) -> bytes:
+    request.max_content_length = most
+    try:
+        return request.get_data()
+    except RequestEntityTooLarge as error:
+        raise ValidationError(f"the body is larger than {most} bytes") from error
+    except HTTPException as error:
+        raise ValidationError(f"the body cannot be read: {error}") from error
+
+
+def _places(request: Request, config: Mapping[str, Any], job: str) -> tuple[str, str]:
+    """Where the answer belongs, and where a failure; the latter is empty where nobody wants it."""
+    folder = _header(request, "S3OutputPathExtension").strip("/")
+    if ".." in folder.split("/"):
+        raise ValidationError(f"S3OutputPathExtension {folder!r} leads out of the output path")
+    name = _header(request, "Filename") or f"{job}.out"
+    output, failure = config.get("S3OutputPath", ""), config.get("S3FailurePath", "")
+    if not output:
+        raise ValidationError("the endpoint's AsyncInferenceConfig has no S3OutputPath")
+    below = "/".join(filter(None, (output.rstrip("/"), folder, name)))
+    return below, f"{failure.rstrip('/')}/{job}-error.out" if failure else ""
+
+
+def _refused(fault: Fault) -> Response:
+    """An error as SDKs read it."""
+    response = Response(json.dumps(fault.body()), fault.status, content_type="application/json")
+    response.headers["x-amzn-ErrorType"] = fault.code
+    return response

@@ -1,0 +1,123 @@
+"""The operations of batch transform jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..containers.batch import BatchTransform
+from .faults import ResourceInUse, ValidationException
+from .manifests import Location
+from .operations import Call, operation
+from .outputs import location
+from .platform import Platform
+from .served import containers_of
+from .store import Listing, TakenError, Thing
+from .transform_job import KIND, UNFINISHED, TransformJob, settings_of
+
+__all__ = ["take_up_transform_jobs"]
+
+
+@operation
+def create_transform_job(call: Call) -> Mapping[str, Any]:
+    """Start a job; its DataCaptureConfig is kept, but captures nothing."""
+    request, store = call.request, call.platform.store
+    name = request["TransformJobName"]
+    arn = call.arn(KIND, name)
+    model = _model(call, request["ModelName"])
+    _check(request)
+    document = {**request, **_defaults(request), "TransformJobArn": arn, "_model": model}
+    document.pop("Tags", None)
+    try:
+        store.add(KIND, name, document, status="InProgress")
+    except TakenError as error:
+        raise ResourceInUse(
+            "Transform job names must be unique within an AWS account and region, and a transform job with this name "
+            f"already exists ({arn})"
+        ) from error
+    store.tag(arn, {tag["Key"]: tag["Value"] for tag in request.get("Tags", ())})
+    _start(call.platform, name)
+    return {"TransformJobArn": arn}
+
+
+@operation
+def describe_transform_job(call: Call) -> Mapping[str, Any]:
+    """What is known of a job."""
+    thing = _found(call)
+    return {**thing.document, "CreationTime": thing.created}
+
+
+@operation
+def list_transform_jobs(call: Call) -> Mapping[str, Any]:
+    """The jobs there are, the newest first."""
+    things, token = call.platform.store.page(KIND, Listing(call.request))
+    times = ({"CreationTime": thing.created, "LastModifiedTime": thing.modified} for thing in things)
+    summaries = [{**thing.document, **each} for thing, each in zip(things, times, strict=True)]
+    return {"TransformJobSummaries": summaries, "NextToken": token}
+
+
+@operation
+def stop_transform_job(call: Call) -> Mapping[str, Any]:
+    """End a job; the outputs that are complete stay."""
+    thing = _found(call)
+    if thing.status not in UNFINISHED:
+        raise ValidationException(f"The request was rejected because the transform job is in status {thing.status}.")
+    with call.platform.store.changing(KIND, thing.name, "TransformJobStatus") as document:
+        if document is None or document["TransformJobStatus"] != "InProgress":
+            return {}
+        document["TransformJobStatus"] = "Stopping"
+    job = call.platform.jobs.get((KIND, thing.name))
+    if job is not None:  # one that is about to start sees its status
+        job.stop()
+    return {}
+
+
+def take_up_transform_jobs(platform: Platform) -> None:
+    """Do again what was under way when the platform ended."""
+    for thing in platform.store.all(KIND, statuses=UNFINISHED):
+        _start(platform, thing.name)
+
+
+def _start(platform: Platform, name: str) -> None:
+    job = TransformJob(platform, name)
+    if platform.jobs.setdefault((KIND, name), job) is job:  # else it was created while those of before are taken up
+        job.start()
+
+
+def _found(call: Call) -> Thing:
+    name = call.request["TransformJobName"]
+    thing = call.platform.store.get(KIND, name)
+    if thing is None:
+        raise ValidationException(f"Could not find requested job with name: {name}")
+    return thing
+
+
+def _model(call: Call, name: str) -> Mapping[str, Any]:
+    """What describes a model that batch transform can use; it is kept, as the model may be deleted any time."""
+    thing = call.platform.store.get("model", name)
+    if thing is None:
+        raise ValidationException(f'Could not find model "{call.arn("model", name)}".')
+    if any(container.get("Mode") == "MultiModel" for container in containers_of(thing.document).values()):
+        raise ValidationException(f"The model {name} is a multi-model one, which only endpoints can use: name another")
+    if thing.document.get("InferenceExecutionConfig", {}).get("Mode") == "Direct":
+        raise ValidationException(f"The containers of the model {name} are invoked directly, which only endpoints can")
+    return thing.document
+
+
+def _check(request: Mapping[str, Any]) -> None:
+    """Refuse a job that could not run; what is said becomes a ValidationException."""
+    BatchTransform(settings_of(request))
+    data = request["TransformInput"]["DataSource"]["S3DataSource"]
+    if data["S3DataType"] not in ("S3Prefix", "ManifestFile"):
+        raise ValidationException(f"S3DataType {data['S3DataType']} is not for transform jobs: use S3Prefix or ManifestFile")
+    Location.of(data["S3Uri"])
+    location(request["TransformOutput"]["S3OutputPath"])
+
+
+def _defaults(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What a description always has: SDKs read it without a look whether it is there."""
+    return {
+        "TransformJobStatus": "InProgress",
+        "TransformInput": {"CompressionType": "None", "SplitType": "None", **request["TransformInput"]},
+        "TransformOutput": {"KmsKeyId": "", "AssembleWith": "None", **request["TransformOutput"]},
+    }
