@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -50,7 +51,8 @@ class CheckpointSync:
         present = self._present()
         for place, state in present.items():
             if self._known.get(place) != state:
-                self._s3.upload_file(str(self._folder / place), self._bucket, self._prefix + place)
+                with suppress(FileNotFoundError):  # the job has removed it just now; the next time it is not present
+                    self._s3.upload_file(str(self._folder / place), self._bucket, self._prefix + place)
         for place in self._known.keys() - present.keys():
             self._s3.delete_object(Bucket=self._bucket, Key=self._prefix + place)
         self._known = present
@@ -60,6 +62,7 @@ class CheckpointSync:
         found = {}
         for path in self._folder.rglob("*"):
             if path.is_file() and not path.is_symlink() and not path.name.endswith(_PASSED_OVER):
-                state = path.stat()
-                found[str(path.relative_to(self._folder))] = (state.st_mtime_ns, state.st_size)
+                with suppress(FileNotFoundError):
+                    state = path.stat()
+                    found[str(path.relative_to(self._folder))] = (state.st_mtime_ns, state.st_size)
         return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import select
 import socket
@@ -66,10 +65,10 @@ class Dockers:
                 raise
 
     def disband(self, group: str) -> None:
-        """Remove its network."""
-        networks = self._client.networks
+        """Remove its network, and any container that is still in it."""
+        client = self._client
         with self._lock, _asking(f"remove the network of {group}"):
-            _remove(networks, self._labels(group))
+            _remove(client, self._labels(group))
 
     def sweep(self) -> None:
         """Remove the containers and networks that bear our label; where no engine answers, there are none."""
@@ -78,11 +77,7 @@ class Dockers:
         except ClaryError:
             return
         with _asking("remove what an earlier run has left"):
-            mine = {"clary.platform": self._id}
-            for left in client.containers.list(all=True, filters=_having(mine), ignore_removed=True):
-                with _even_gone():
-                    left.remove(v=True, force=True)
-            _remove(client.networks, mine)
+            _remove(client, {"clary.platform": self._id})
 
     @cached_property
     def _client(self) -> Any:
@@ -300,10 +295,12 @@ class _Contained:
             time.sleep(_TICK)
 
     def stop(self, grace: float) -> None:
-        """Tell it to end within `grace` seconds."""
+        """Tell it to end within `grace` seconds; where it was told so before, the earlier end counts."""
+        deadline = time.monotonic() + grace
         if self._deadline is None:
-            self._deadline = time.monotonic() + grace
+            self._deadline = deadline
             self._signal("SIGTERM")
+        self._deadline = min(self._deadline, deadline)
 
     def close(self) -> None:
         """Kill it where it runs, and remove it."""
@@ -328,7 +325,6 @@ class _Contained:
 
     def _enforce(self) -> None:
         if self._deadline is not None and time.monotonic() > self._deadline:
-            self._deadline = math.inf
             self._signal("SIGKILL")
 
     def _signal(self, name: str) -> None:
@@ -384,8 +380,12 @@ def _even_gone() -> Iterator[None]:
             raise
 
 
-def _remove(networks: Any, labels: Mapping[str, str]) -> None:
-    for network in networks.list(filters=_having(labels)):
+def _remove(client: Any, labels: Mapping[str, str]) -> None:
+    """Leave no container and no network that has these labels."""
+    for left in client.containers.list(all=True, filters=_having(labels), ignore_removed=True):
+        with _even_gone():
+            left.remove(v=True, force=True)
+    for network in client.networks.list(filters=_having(labels)):
         with _even_gone():
             network.remove()
 

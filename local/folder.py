@@ -100,6 +100,7 @@ class StateFolder:
                     f"another platform runs{where} with the state in {self.path}: "
                     "end it with  clary down, or name another folder with --state"
                 )
+            (self.path / _ADDRESS).unlink(missing_ok=True)  # of a platform that was killed
             try:
                 yield
             finally:

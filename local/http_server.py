@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import waitress
-from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser
+
+from .parsing import Channel
 
 __all__ = ["THREADS", "create"]
 
@@ -19,20 +19,6 @@ THREADS: Final = 48
 _CONNECTIONS: Final = 1000
 _LARGEST: Final = 5 << 30  # bytes: what one PUT of S3's may have
 _SILENT: Final = 600  # seconds that a client may be
-
-
-class _Parser(HTTPRequestParser):  # type: ignore[misc]  # which has no types
-    """Promises nothing to a client that has no body to send: waitress would wait for one after its 100 Continue."""
-
-    def parse_header(self, header_plus: bytes) -> None:
-        """Read the head of a request."""
-        super().parse_header(header_plus)
-        if not self.chunked and not self.content_length:
-            self.expect_continue = False
-
-
-class _Channel(HTTPChannel):  # type: ignore[misc]
-    parser_class = _Parser
 
 
 def create(app: Callable[..., Iterable[bytes]], listening: socket.socket) -> Any:
@@ -48,5 +34,5 @@ def create(app: Callable[..., Iterable[bytes]], listening: socket.socket) -> Any
         ident="clary",
         clear_untrusted_proxy_headers=True,
     )
-    server.channel_class = _Channel
+    server.channel_class = Channel
     return server

@@ -92,7 +92,9 @@ class Whole:
 
     def value(self, text: str) -> int:
         """A text as Optuna has it."""
-        return _inside(int(text), self.low, self.high)
+        number = int(text)
+        _check_inside(number, self.low, self.high)
+        return number
 
     def limits(self) -> Sequence[str]:
         """The outermost values."""
@@ -125,7 +127,7 @@ class Continuous:
         """
         low, high = (_number(given, field, float) for field in ("MinValue", "MaxValue"))
         scaling = _scaling(given, low, high)
-        if scaling == _REVERSE and not (0 <= low and high < 1):
+        if scaling == _REVERSE and not (low >= 0 and high < 1):
             raise ValidationException(
                 f"The range of {given['Name']} cannot have the scaling {_REVERSE}: that is for ranges within [0, 1), "
                 f"not from {low} to {high}"
@@ -136,8 +138,8 @@ class Continuous:
         """The range as Optuna has it."""
         from optuna.distributions import FloatDistribution
 
-        ends = sorted((self._turned(self.low), self._turned(self.high)))
-        return FloatDistribution(*ends, log=self.scaling != "Linear")
+        low, high = sorted((self._turned(self.low), self._turned(self.high)))
+        return FloatDistribution(low, high, log=self.scaling != "Linear")
 
     def text(self, value: float) -> str:
         """A value as SageMaker writes it."""
@@ -145,7 +147,9 @@ class Continuous:
 
     def value(self, text: str) -> float:
         """A text as Optuna has it."""
-        return self._turned(_inside(float(text), self.low, self.high))
+        number = float(text)
+        _check_inside(number, self.low, self.high)
+        return self._turned(number)
 
     def limits(self) -> Sequence[str]:
         """The outermost values."""
@@ -188,7 +192,7 @@ class Choice:
     def value(self, text: str) -> str:
         """A text as Optuna has it."""
         if text not in self.values:
-            raise ValueError(text)
+            raise ValueError(f"{text!r} is none of {', '.join(self.values)}")
         return text
 
     def limits(self) -> Sequence[str]:
@@ -294,14 +298,13 @@ def _scaling(given: Mapping[str, str], low: float, high: float) -> str:
     if scaling == _REVERSE and isinstance(low, int):
         raise ValidationException(f"The range of {name} cannot have the scaling {_REVERSE}: its values are integers")
     if scaling == "Auto":
-        return "Logarithmic" if 0 < low and high / low >= _WIDE else "Linear"
+        return "Logarithmic" if low > 0 and high / low >= _WIDE else "Linear"
     return scaling
 
 
-def _inside(number: Any, low: float, high: float) -> Any:
+def _check_inside(number: float, low: float, high: float) -> None:
     if not low <= number <= high:
-        raise ValueError(number)
-    return number
+        raise ValueError(f"{number} is not between {low} and {high}")
 
 
 def _twice(words: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import threading
 import time
@@ -81,7 +82,6 @@ class TrainingJob(threading.Thread):
         super().__init__(name=f"training job {name}", daemon=True)
         self._platform = platform
         self._name = name
-        self._folder = platform.folder.work("training-jobs", name)
         self._lost = lost
         self._stopping = threading.Event()
         self._printed: list[Metric] = []
@@ -90,6 +90,7 @@ class TrainingJob(threading.Thread):
         assert thing is not None  # noqa: S101  # whoever starts a job has added it
         self._request: dict[str, Any] = thing.document
         self._metrics = MetricLines(self._request["AlgorithmSpecification"].get("MetricDefinitions", ()))
+        self._folder = self._run_folder()
         self._region: str = self._request["TrainingJobArn"].split(":")[3]
         self._stream = ""
 
@@ -112,7 +113,7 @@ class TrainingJob(threading.Thread):
             self._fail(f"InternalServerError: the local platform failed: {error!r}")
         finally:
             self._platform.jobs.pop((KIND, self._name), None)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self._folder.parent, ignore_errors=True)
 
     def _run(self) -> None:
         if self._lost is not None:
@@ -149,8 +150,6 @@ class TrainingJob(threading.Thread):
     def _prepare(self) -> list[Tree]:
         """Fetch what the job reads, and lay it where its hosts look for it."""
         self._move("Downloading")
-        for old in (self._folder / "channels", *(self._folder / host for host in self._hosts)):
-            shutil.rmtree(old, ignore_errors=True)
         mode = self._request["AlgorithmSpecification"]["TrainingInputMode"]
         self._channels = [ChannelData.of(each, mode) for each in self._request.get("InputDataConfig", ())]
         for channel in self._channels:
@@ -322,6 +321,18 @@ class TrainingJob(threading.Thread):
     @property
     def _hosts(self) -> list[str]:
         return sorted(f"algo-{number + 1}" for number in range(self._request["ResourceConfig"].get("InstanceCount", 1)))
+
+    def _run_folder(self) -> Path:
+        """A folder of this run's own: containers of an earlier one may still be ending.
+
+        A job that had nothing more to do than to give its model away has it in the folder of that run.
+        """
+        over = self._request.get("_phase") == "Uploading" or self._request["TrainingJobStatus"] == "Stopping"
+        run: str = self._request["_run"] if over and "_run" in self._request else secrets.token_hex(4)
+        with self._platform.store.changing(KIND, self._name) as job:
+            if job is not None:
+                job["_run"] = run
+        return self._platform.folder.work("training-jobs", self._name, run)
 
     def _trees(self) -> list[Tree]:
         return [Tree(self._folder / host) for host in self._hosts]

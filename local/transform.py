@@ -109,7 +109,9 @@ def _check(request: Mapping[str, Any]) -> None:
     BatchTransform(settings_of(request))
     data = request["TransformInput"]["DataSource"]["S3DataSource"]
     if data["S3DataType"] not in ("S3Prefix", "ManifestFile"):
-        raise ValidationException(f"S3DataType {data['S3DataType']} is not for transform jobs: use S3Prefix or ManifestFile")
+        raise ValidationException(
+            f"S3DataType {data['S3DataType']} is not for transform jobs: use S3Prefix or ManifestFile"
+        )
     Location.of(data["S3Uri"])
     location(request["TransformOutput"]["S3OutputPath"])
 

@@ -87,7 +87,7 @@ class TransformJob(threading.Thread):
         try:
             return self._transform()
         except UnhealthyError as error:
-            return f"AlgorithmError: {_SEE}: {error}"
+            return f"AlgorithmError: {_SEE}: the model did not start: {error}"
         except ClaryError as error:
             return f"{_blame(error)}: {error}"
         except Exception as error:  # noqa: BLE001  # the edge of the thread

@@ -3,9 +3,9 @@
 import { h, s } from "./dom.js";
 import { number } from "./format.js";
 
-const width = 460;
-const height = 240;
-const margin = { left: 62, right: 14, top: 12, bottom: 40 };
+const width = 380;
+const height = 230;
+const margin = { left: 76, right: 14, top: 12, bottom: 40 };
 const most = 400; // points of a line that are drawn
 
 /** Round numbers across a range. */
@@ -47,18 +47,19 @@ function categories(values, start, end) {
   return { place: (value) => start + step * (names.indexOf(value) + 0.5), ticks: names, text: (name) => name };
 }
 
+const short = (text, size) => (text.length > size ? `${text.slice(0, size - 1)}…` : text);
+
 function axes(x, y, labels) {
   const [bottom, right] = [height - margin.bottom, width - margin.right];
-  const short = (text) => (text.length > 12 ? `${text.slice(0, 11)}…` : text);
   return [
     y.ticks.map((at) => [
       s("line", { class: "grid", x1: margin.left, x2: right, y1: y.place(at), y2: y.place(at) }),
       s("text", { x: margin.left - 8, y: y.place(at) + 4, "text-anchor": "end" }, y.text(at)),
     ]),
-    x.ticks.map((at) => s("text", { x: x.place(at), y: bottom + 17, "text-anchor": "middle" }, short(x.text(at)))),
+    x.ticks.map((at) => s("text", { x: x.place(at), y: bottom + 17, "text-anchor": "middle" }, short(x.text(at), 12))),
     s("line", { class: "axis", x1: margin.left, x2: right, y1: bottom, y2: bottom }),
-    s("text", { class: "label", x: (margin.left + right) / 2, y: height - 5, "text-anchor": "middle" }, labels.x),
-    s("text", { class: "label", x: -(margin.top + bottom) / 2, y: 13, "text-anchor": "middle", transform: "rotate(-90)" }, labels.y),
+    s("text", { class: "label", x: (margin.left + right) / 2, y: height - 5, "text-anchor": "middle" }, short(labels.x, 40)),
+    s("text", { class: "label", x: -(margin.top + bottom) / 2, y: 13, "text-anchor": "middle", transform: "rotate(-90)" }, short(labels.y, 26)),
   ];
 }
 

@@ -79,8 +79,12 @@ export class Training extends Job {
       const title = name.replace(/^(train|validation|test):/, "");
       groups.set(title, [...(groups.get(title) ?? []), { name, values }]);
     }
-    const drawn = [...groups].map(([title, series]) => curves(title, series)).filter(Boolean);
-    return section("Metrics", drawn.length ? h("div", { class: "charts" }, drawn) : h("p", { class: "empty" }, "None yet."));
+    if (!groups.size) return section("Metrics", h("p", { class: "empty" }, "None yet."));
+    const isCurve = ([, series]) => series.some(({ values }) => values.length > 1);
+    const drawn = [...groups].filter(isCurve).map(([title, series]) => curves(title, series));
+    const single = [...groups].filter((each) => !isCurve(each)).flatMap(([, series]) => series);
+    return section("Metrics", single.length > 0 && facts(single.map(({ name, values }) => [name, format.number(values[0])])),
+      drawn.length > 0 && h("div", { class: "charts" }, drawn));
   }
 
   transitions() {

@@ -78,8 +78,11 @@ const mostLines = 5000;
 /** The end of a log, which follows what is written unless somebody has scrolled up. */
 export class Log {
   constructor(kind, name) {
-    Object.assign(this, { kind, name, position: {}, last: "" });
+    Object.assign(this, { kind, name, position: {}, last: "", follows: true });
     this.lines = keep(h("div", { class: "log", role: "log", "aria-live": "off", "aria-label": "Log lines", tabindex: "0" }));
+    this.lines.onscroll = ({ target }) => {
+      this.follows = target.scrollHeight - target.scrollTop - target.clientHeight < 8;
+    };
   }
 
   async load() {
@@ -87,11 +90,9 @@ export class Log {
     const found = await get(address("log", this.kind, this.name), query);
     this.position = found.position;
     const box = this.lines;
-    const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 8;
     if (found.left_out) box.append(h("div", { class: "cut" }, `… ${found.left_out} lines before`));
     box.append(...found.lines.map(([at, stream, text]) => this.line(at, stream, text)));
     while (box.childElementCount > mostLines) box.firstChild.remove();
-    if (atEnd) box.scrollTop = box.scrollHeight;
     return found.lines.length > 0;
   }
 
@@ -103,6 +104,7 @@ export class Log {
   }
 
   render() {
+    if (this.follows) queueMicrotask(() => (this.lines.scrollTop = this.lines.scrollHeight)); // when it is in its place
     return section("Log", this.lines.childElementCount ? this.lines : h("p", { class: "empty" }, "No lines yet."));
   }
 }

@@ -77,7 +77,8 @@ export class Tuning {
   picture() {
     const names = this.names;
     if (!names.length) return null;
-    const chosen = names.includes(this.chosen) ? this.chosen : names[0];
+    const isNumber = (name) => this.trials.some((each) => typeof each.parameters[name] === "number");
+    const chosen = names.includes(this.chosen) ? this.chosen : (names.find(isNumber) ?? names[0]);
     const range = this.ranges.find((each) => each.Name === chosen);
     const points = this.trials.map((each) => ({
       x: each.parameters[chosen] ?? null,

@@ -232,17 +232,18 @@ def test_a_stopped_container_gets_sigterm(script: Callable[..., Running]) -> Non
     await_line(lines, b"up\n")
     assert running.running
     running.stop(SOON)
-    running.stop(0)
+    running.stop(SOON)
 
     assert [line for line in lines if line] == []
     assert running.code == 7
 
 
 def test_one_that_does_not_end_in_time_is_killed(script: Callable[..., Running]) -> None:
-    """After its grace SIGKILL ends it, which Docker calls 137."""
+    """After its grace, the shortest that it was given, SIGKILL ends it, which Docker calls 137."""
     running = script(STUBBORN)
     lines = running.lines()
     await_line(lines, b"up\n")
+    running.stop(SOON)
     running.stop(0.3)
 
     assert [line for line in lines if line] == []

@@ -56,7 +56,7 @@ def test_one_that_was_killed_has_it_no_more(tmp_path: Path) -> None:
         process.kill()
     assert StateFolder(tmp_path).read() is None
     with StateFolder(tmp_path).locked():
-        pass
+        assert StateFolder(tmp_path).read() is None
 
 
 def test_folders_of_others_stay(tmp_path: Path) -> None:

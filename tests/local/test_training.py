@@ -285,7 +285,7 @@ def test_the_configuration_is_all_there(up: Up, client: Any) -> None:
         **job("config", ROWS, mode="Pipe", HyperParameters={"k": "2", "feature_dim": "3", "epochs": "1000000"})
     )
     until(lambda: client.describe_training_job(TrainingJobName="config")["SecondaryStatus"] == "Training")
-    config = up.folder / "work/training-jobs/config/algo-1/input/config"
+    [config] = up.folder.glob("work/training-jobs/config/*/algo-1/input/config")
     read = {path.stem: json.loads(path.read_text()) for path in config.iterdir()}
     client.stop_training_job(TrainingJobName="config")
     assert read["inputdataconfig"] == {

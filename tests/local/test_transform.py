@@ -3,85 +3,63 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+import tarfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import boto3
 import numpy as np
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from clary.local.folder import StateFolder
+from clary.local.folder import Address, StateFolder
 from clary.local.store import Store
 from clary.recordio.batch import Batch
 from clary.recordio.csv import format_csv
 from clary.recordio.writer import write_batch
 
+from .up import IMAGE, ROLE, Up, until
+
 CLARY = (sys.executable, "-m", "clary")
-LIMIT = 60.0  # seconds of any wait
-KMEANS = "438346466558.dkr.ecr.eu-west-1.amazonaws.com/kmeans:1"
-ROLE = "arn:aws:iam::123456789012:role/any"
+LIMIT = 60  # seconds of any wait
 LINE = {"SplitType": "Line", "ContentType": "text/csv"}
-MANY = 400_000  # rows that take longer than any test, each in a request of its own
 
 _rng = np.random.default_rng(0)
 ROWS = (_rng.normal(size=(600, 4)) + 10 * _rng.integers(0, 3, (600, 1))).astype(np.float32)
 TEXT = format_csv([ROWS])
 LINES = TEXT.splitlines(keepends=True)
+LONG = TEXT * 250  # takes longer than any test, each row in a request of its own
 
 
-def until(condition: Callable[[], Any]) -> Any:
-    """What `condition` gives, as soon as it is true."""
-    deadline = time.monotonic() + LIMIT
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it has not come true"
-        time.sleep(0.02)
-    return found
+class Local(Up):
+    """A platform, and what tests of transform jobs do with it."""
 
-
-@dataclass
-class Local:
-    """A platform, and clients of it."""
-
-    folder: Path
-    process: subprocess.Popen[bytes]
-    url: str
-
-    def _client(self, service: str) -> Any:
-        return boto3.client(
-            service,
-            endpoint_url=self.url,
-            region_name="eu-west-1",
-            aws_access_key_id="local",
-            aws_secret_access_key="local",  # noqa: S106
-            config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
-        )
+    def _address(self) -> Address | None:
+        found = super()._address()
+        return found if found and found.process == self.process.pid else None  # else that of one that was killed
 
     @cached_property
     def sm(self) -> Any:
         """A client of SageMaker."""
-        return self._client("sagemaker")
+        return self.client("sagemaker")
 
     @cached_property
     def s3(self) -> Any:
         """A client of S3."""
-        return self._client("s3")
+        return self.client("s3")
 
     @cached_property
     def logs(self) -> Any:
         """A client of CloudWatch Logs."""
-        return self._client("logs")
+        return self.client("logs")
 
     def put(self, prefix: str, objects: Mapping[str, bytes]) -> str:
         """Make objects, and give the URI of their prefix."""
@@ -129,7 +107,7 @@ class Local:
         assert description["TransformJobStatus"] == "Completed", description.get("FailureReason")
         return self.objects(f"out/{job}")
 
-    def said(self, job: str) -> dict[str, list[str]]:
+    def lines(self, job: str) -> dict[str, list[str]]:
         """Log stream of a job, without its name → its lines."""
         group = "/aws/sagemaker/TransformJobs"
         streams = self.logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{job}/")["logStreams"]
@@ -143,16 +121,11 @@ class Local:
 @contextmanager
 def running(folder: Path) -> Iterator[Local]:
     """A platform with its state in `folder`, which is killed at the end."""
-    command = (*CLARY, "up", "--port", "0", "--state", folder, "--region", "eu-west-1")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
-        try:
-            address = until(lambda: process.poll() is not None or StateFolder(folder).read())
-            assert process.returncode is None
-            yield Local(folder, process, address.url)
-        finally:
-            process.kill()
-            process.wait(LIMIT)
+    platform = Local(folder)
+    try:
+        yield platform
+    finally:
+        platform.kill()
 
 
 @pytest.fixture(scope="module")
@@ -168,9 +141,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def furnish(local: Local, archive: Path) -> None:
     """Make a bucket, and a model in the platform."""
-    local.s3.create_bucket(Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    local.s3.create_bucket(Bucket="bucket")
     local.s3.upload_file(str(archive), "bucket", "model.tar.gz")
-    container = {"Image": KMEANS, "ModelDataUrl": "s3://bucket/model.tar.gz"}
+    container = {"Image": IMAGE("kmeans"), "ModelDataUrl": "s3://bucket/model.tar.gz"}
     local.sm.create_model(ModelName="kmeans", PrimaryContainer=container, ExecutionRoleArn=ROLE)
 
 
@@ -220,7 +193,7 @@ def test_each_object_below_a_prefix_has_an_output(local: Local, answers: list[by
     assert "FailureReason" not in description
     assert local.sm.list_tags(ResourceArn=arn)["Tags"] == tags
     assert not (local.folder / "work/transform-jobs/three").exists()
-    (stream,) = local.said("three").values()
+    (stream,) = local.lines("three").values()
     assert any("model" in line for line in stream)
 
 
@@ -271,7 +244,7 @@ def test_one_bad_object_fails_the_job_alone(local: Local, answers: list[bytes]) 
     assert reason.startswith("ClientError: See job logs for more information: 1 of 3 objects have no output; ")
     assert "s3://bucket/bad/b.csv: line 1: the server answered 400: " in reason
     assert local.objects("out/bad") == {"a.csv.out": answers[0], "c.csv.out": answers[2]}
-    told = [lines for stream, lines in local.said("bad").items() if stream.endswith("/data-log")]
+    told = [lines for stream, lines in local.lines("bad").items() if stream.endswith("/data-log")]
     assert "[sagemaker logs]: bucket/bad/b.csv: ClientError: line 1: the server answered 400: " in told[0][0]
 
 
@@ -299,20 +272,35 @@ def test_an_output_that_cannot_be_written(local: Local) -> None:
     assert "the output s3://nobody/out/a.csv.out cannot be written: " in reason
 
 
-def test_a_model_that_does_not_start(local: Local) -> None:
-    """It is the algorithm's fault; what it has said last is part of the reason."""
-    local.put("broken", {"model.tar.gz": gzip.compress(b"")})
-    container = {"Image": KMEANS, "ModelDataUrl": "s3://bucket/broken/model.tar.gz"}
-    local.sm.create_model(ModelName="broken", PrimaryContainer=container, ExecutionRoleArn=ROLE)
-    local.create("broken", local.put("some", {"a.csv": LINES[0]}), model="broken")
-    description = local.ended("broken")
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"no archive", 'ClientError: Failed to extract model data archive for container "primary" from URL '),
+        (
+            b"no model",
+            "AlgorithmError: See job logs for more information: the model did not start: the container primary ",
+        ),
+    ],
+)
+def test_a_model_that_does_not_start(local: Local, content: bytes, reason: str) -> None:
+    """An archive that cannot be unpacked is the client's fault; else what the container said last is told."""
+    name = content.decode().replace(" ", "-")
+    with io.BytesIO() as stream:
+        with tarfile.open(fileobj=stream, mode="w:gz") as tar:
+            tar.addfile(tarfile.TarInfo("model_algo-1"))
+        body = stream.getvalue() if content == b"no model" else content
+    local.put(name, {"model.tar.gz": body})
+    container = {"Image": IMAGE("kmeans"), "ModelDataUrl": f"s3://bucket/{name}/model.tar.gz"}
+    local.sm.create_model(ModelName=name, PrimaryContainer=container, ExecutionRoleArn=ROLE)
+    local.create(name, local.put("some", {"a.csv": LINES[0]}), model=name)
+    description = local.ended(name)
     assert description["TransformJobStatus"] == "Failed"
-    assert description["FailureReason"].startswith(("AlgorithmError: See job logs", "ClientError: Failed to extract"))
+    assert description["FailureReason"].startswith(reason)
 
 
 def single(local: Local, job: str) -> None:
     """Start a job that has a short object, whose output is there on return, and one that takes very long."""
-    uri = local.put(job, {"a.csv": LINES[0], "b.csv": (TEXT * (MANY // len(LINES) + 1))})
+    uri = local.put(job, {"a.csv": LINES[0], "b.csv": LONG})
     local.create(job, uri, BatchStrategy="SingleRecord")
     until(lambda: local.objects(f"out/{job}"))
 
@@ -356,13 +344,13 @@ def test_a_container_that_dies_fails_the_job(local: Local, answers: list[bytes])
 
 def test_refused_requests(local: Local) -> None:
     """A name that is taken, a model or job that is not there, and settings that exclude each other."""
-    uri = local.put("refused", {"a.csv": LINES[0]})
+    uri = "s3://bucket/nothing/here"
     local.create("taken", uri)
     cases: list[tuple[str, str, dict[str, Any]]] = [
         ("taken", "ResourceInUse.*Transform job names must be unique", {}),
         ("x", 'ValidationException.*Could not find model "arn:aws:sagemaker:.*:model/nobody"', {"model": "nobody"}),
         ("x", "ValidationException.*100 MB", {"MaxPayloadInMB": 50, "MaxConcurrentTransforms": 3}),
-        ("x", "ValidationException.*InputFilter", {"DataProcessing": {"InputFilter": "$..a"}}),
+        ("x", r"ValidationException.*the JSONPath '\$..a'", {"DataProcessing": {"InputFilter": "$..a"}}),
         ("x", "ValidationException.*S3DataType", {"kind": "AugmentedManifestFile"}),
         ("x", "ValidationException", {"TransformOutput": {"S3OutputPath": "https://bucket/out"}}),
     ]
@@ -370,34 +358,35 @@ def test_refused_requests(local: Local) -> None:
         with pytest.raises(ClientError, match=text):
             local.create(job, uri, **asked)
     for ask in (local.sm.describe_transform_job, local.sm.stop_transform_job):
-        with pytest.raises(ClientError, match="ValidationException.*Could not find requested job with name: nobody"):
+        with pytest.raises(ClientError, match=r"ValidationException.*Could not find requested job with name: nobody"):
             ask(TransformJobName="nobody")
-    assert local.ended("taken")["TransformJobStatus"] == "Completed"
+    assert local.ended("taken")["TransformJobStatus"] == "Failed"
 
 
 def test_jobs_are_listed(local: Local) -> None:
     """By name, by status, and page by page; each with its times."""
-    uri = local.put("listed", {"a.csv": LINES[0]})
     for name in ("listed-1", "listed-2", "listed-3"):
-        local.done(name, uri)
+        local.create(name, "s3://bucket/nothing/here")
+        local.ended(name)
     pages = local.sm.get_paginator("list_transform_jobs").paginate(
-        NameContains="listed", StatusEquals="Completed", PaginationConfig={"PageSize": 2}
+        NameContains="listed", StatusEquals="Failed", PaginationConfig={"PageSize": 2}
     )
     found = [summary for page in pages for summary in page["TransformJobSummaries"]]
     assert [summary["TransformJobName"] for summary in found] == ["listed-3", "listed-2", "listed-1"]
     assert all(each["CreationTime"] <= each["TransformEndTime"] <= each["LastModifiedTime"] for each in found)
+    assert all(each["FailureReason"].startswith("ClientError: No S3 objects found") for each in found)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_job_outlives_its_platform(
     tmp_path: Path, archive: Path, answers: list[bytes], number: signal.Signals
 ) -> None:
-    """The next platform does it again from the start, though the model is forgotten; one that was to stop is stopped."""
+    """The next platform does it again from the start, its model forgotten or not; one that was to stop is stopped."""
     folder = tmp_path / "state"
     with running(folder) as local:
         furnish(local, archive)
         single(local, "again")
-        single(local, "stopping")
+        local.create("stopping", local.put("stopping", {"b.csv": LONG}), BatchStrategy="SingleRecord")
         local.put("again", {"b.csv": LINES[1]})
         local.sm.delete_model(ModelName="kmeans")
         local.process.send_signal(number)
@@ -414,4 +403,4 @@ def test_a_job_outlives_its_platform(
         assert local.ended("again")["TransformJobStatus"] == "Completed"
         assert local.objects("out/again") == {"a.csv.out": answers[0], "b.csv.out": answers[1]}
         assert local.ended("stopping")["TransformJobStatus"] == "Stopped"
-        assert local.objects("out/stopping") == {"a.csv.out": answers[0]}
+        assert local.objects("out/stopping") == {}

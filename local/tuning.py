@@ -1,0 +1,180 @@
+"""The operations of hyperparameter tuning jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from .faults import ResourceInUse, ResourceNotFound, ValidationException
+from .operations import Call, operation
+from .platform import Platform
+from .store import Listing, TakenError, Thing
+from .tuning_checks import complete
+from .tuning_job import KIND, UNFINISHED, TuningJob
+from .tuning_results import Result, best, converged, counters, not_improving, results_of
+
+__all__ = ["take_up_tuning_jobs"]
+
+_PAGE: Final = 10  # summaries of an answer where nothing else is asked for
+
+
+@operation
+def create_hyper_parameter_tuning_job(call: Call) -> Mapping[str, Any]:
+    """Start a job."""
+    name = call.request["HyperParameterTuningJobName"]
+    arn = call.arn(KIND, name)
+    document = {
+        **complete(call),
+        "HyperParameterTuningJobArn": arn,
+        "HyperParameterTuningJobStatus": "InProgress",
+    }
+    tags = document.pop("Tags", ())
+    try:
+        call.platform.store.add(KIND, name, document, status="InProgress")
+    except TakenError as error:
+        raise ResourceInUse(
+            "Hyperparameter tuning job names must be unique within an AWS account and region, and a tuning job with "
+            f"this name already exists ({arn})"
+        ) from error
+    call.platform.store.tag(arn, {tag["Key"]: tag["Value"] for tag in tags})
+    _start(call.platform, name)
+    return {"HyperParameterTuningJobArn": arn}
+
+
+@operation
+def describe_hyper_parameter_tuning_job(call: Call) -> Mapping[str, Any]:
+    """What is known of a job."""
+    thing = _found(call)
+    results = results_of(call.platform, thing)
+    found = best(results)
+    overall = best([*results, *_parents(call, thing)]) if _adds_up(thing) else None
+    end = thing.document.get("HyperParameterTuningEndTime")
+    return {
+        **thing.document,
+        **counters(results),
+        "CreationTime": thing.created,
+        "LastModifiedTime": thing.modified,
+        "BestTrainingJob": found and found.summary(),
+        "OverallBestTrainingJob": overall and overall.summary(),
+        "TuningJobCompletionDetails": {
+            "NumberOfTrainingJobsObjectiveNotImproving": not_improving(results),
+            "ConvergenceDetectedTime": converged(results),
+        },
+        "ConsumedResources": {"RuntimeInSeconds": int(end - thing.created)} if end else None,
+    }
+
+
+@operation
+def list_hyper_parameter_tuning_jobs(call: Call) -> Mapping[str, Any]:
+    """The jobs there are, by name."""
+    request = {"SortBy": "Name", **call.request}
+    things, token = call.platform.store.page(KIND, Listing(request, newest_first=False))
+    return {"HyperParameterTuningJobSummaries": [_summary(call, thing) for thing in things], "NextToken": token}
+
+
+@operation
+def stop_hyper_parameter_tuning_job(call: Call) -> Mapping[str, Any]:
+    """End a job with the best so far."""
+    thing = _found(call)
+    with call.platform.store.changing(KIND, thing.name, "HyperParameterTuningJobStatus") as document:
+        status = document and document["HyperParameterTuningJobStatus"]
+        if document is None or status not in UNFINISHED:
+            raise ValidationException(f"The request was rejected because the tuning job is in status {status}.")
+        document["HyperParameterTuningJobStatus"] = "Stopping"
+    job = call.platform.jobs.get((KIND, thing.name))
+    if job is not None:  # else it is about to be taken up, and ends then
+        job.stop()
+    return {}
+
+
+@operation
+def delete_hyper_parameter_tuning_job(call: Call) -> Mapping[str, Any]:
+    """Forget a job that has ended; its training jobs stay."""
+    thing = _found(call)
+    if thing.status in UNFINISHED:
+        raise ValidationException(f"The tuning job {thing.name} is in status {thing.status}: stop it first.")
+    call.platform.store.remove(KIND, thing.name)
+    call.platform.store.untag(thing.document["HyperParameterTuningJobArn"])
+    return {}
+
+
+@operation
+def list_training_jobs_for_hyper_parameter_tuning_job(call: Call) -> Mapping[str, Any]:
+    """The training jobs of a job, by name."""
+    asked = call.request
+    by = asked.get("SortBy", "Name")
+    found = results_of(call.platform, _found(call))
+    if status := asked.get("StatusEquals"):
+        found = [result for result in found if result.thing.status == status]
+    if by == "FinalObjectiveMetricValue":  # AWS leaves the others out, too
+        found = [result for result in found if result.value is not None]
+    found.sort(key=_ORDERS[by], reverse=asked.get("SortOrder") == "Descending")
+    start, count = _offset(asked.get("NextToken", "0")), asked.get("MaxResults", _PAGE)
+    return {
+        "TrainingJobSummaries": [result.summary() for result in found[start : start + count]],
+        "NextToken": str(start + count) if start + count < len(found) else None,
+    }
+
+
+def take_up_tuning_jobs(platform: Platform) -> None:
+    """Go on with the jobs that ran when the platform ended; their training jobs have to be taken up before."""
+    for thing in platform.store.all(KIND, statuses=UNFINISHED):
+        if (KIND, thing.name) not in platform.jobs:
+            _start(platform, thing.name)
+
+
+def _start(platform: Platform, name: str) -> None:
+    job = TuningJob(platform, name)
+    platform.jobs[KIND, name] = job
+    job.start()
+
+
+def _found(call: Call) -> Thing:
+    name = call.request["HyperParameterTuningJobName"]
+    thing = call.platform.store.get(KIND, name)
+    if thing is None:
+        raise ResourceNotFound(f"Amazon SageMaker can't find a tuning job with the name {name}")
+    return thing
+
+
+def _adds_up(thing: Thing) -> bool:
+    """Whether results of the jobs that it started from compare with its own."""
+    kind: str = thing.document.get("WarmStartConfig", {}).get("WarmStartType", "")
+    return kind == "IdenticalDataAndAlgorithm"
+
+
+def _parents(call: Call, thing: Thing) -> Sequence[Result]:
+    """The training jobs of the jobs that it started from."""
+    names = [one["HyperParameterTuningJobName"] for one in thing.document["WarmStartConfig"][_PARENTS]]
+    found = (call.platform.store.get(KIND, name) for name in names)
+    return [result for parent in found if parent is not None for result in results_of(call.platform, parent)]
+
+
+_PARENTS: Final = "ParentHyperParameterTuningJobs"
+
+
+def _summary(call: Call, thing: Thing) -> dict[str, Any]:
+    config = thing.document["HyperParameterTuningJobConfig"]
+    return {
+        **thing.document,
+        **counters(results_of(call.platform, thing)),
+        "Strategy": config["Strategy"],
+        "ResourceLimits": config["ResourceLimits"],
+        "CreationTime": thing.created,
+        "LastModifiedTime": thing.modified,
+    }
+
+
+_ORDERS: Final[Mapping[str, Callable[[Result], Any]]] = {
+    "Name": lambda result: result.thing.name,
+    "CreationTime": lambda result: (result.thing.created, result.thing.name),
+    "Status": lambda result: (result.thing.status, result.thing.name),
+    "FinalObjectiveMetricValue": lambda result: result.value,
+}
+
+
+def _offset(token: str) -> int:
+    """Where a page begins."""
+    if not token.isdecimal() or len(token) > 9:
+        raise ValidationException(f"NextToken {token!r} is none of this service's")
+    return int(token)
