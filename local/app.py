@@ -21,6 +21,7 @@ from . import serving, tags, training, transform  # noqa: F401  # each brings it
 from .faults import Fault, InternalFailure, UnknownOperationException, ValidationException
 from .guard import Guard
 from .operations import OPERATIONS, Call, RecordOnly
+from .patience import Patience
 from .platform import Platform
 from .runtime import Runtime
 from .service import answered, checked
@@ -77,6 +78,7 @@ class App:
         self._guard = guard
         self._services = services
         self._page = page
+        self._patience = Patience(platform)
         self._runtime: WSGI = Runtime(platform)
 
     def __call__(self, environ: Environ, start: StartResponse) -> Iterable[bytes]:
@@ -104,6 +106,7 @@ class App:
             if handler is None:
                 return self._recorded(environ, body, start)
             call = Call(self._platform, _json(body), region_of(environ, self._platform.region))
+            self._patience.wait(name, call.request, environ.get("HTTP_USER_AGENT", ""))
             response = _answer(answered(name, handler(call)))
         except RecordOnly:
             return self._recorded(environ, body, start)

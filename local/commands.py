@@ -68,6 +68,8 @@ def variables(address: Address) -> dict[str, str]:
     }
     if address.s3:
         found["AWS_ENDPOINT_URL_S3"] = address.s3
+    if address.config:
+        found["SAGEMAKER_ADMIN_CONFIG_OVERRIDE"] = address.config
     if not address.s3 or address.token:  # else the user's own credentials stay, for their S3
         found |= {"AWS_ACCESS_KEY_ID": address.token or "local", "AWS_SECRET_ACCESS_KEY": "local"}
     return found

@@ -103,17 +103,16 @@ class Endpoint(threading.Thread):
 
     def run(self) -> None:
         """Keep it alive until it is deleted or the platform ends."""
-        try:
-            if not self.is_ending():
-                self._bring_up()
-            while not self.is_ending():
-                self._look()
-                self._stirred.wait(_TICK)
-        except Exception as error:  # noqa: BLE001  # the edge of the thread
-            emit(f"endpoint {self.name} failed: {error!r}")
-            self._say("Failed", f"the local platform failed: {error!r}")
-        finally:
-            self._end()
+        step = self._bring_up
+        while not self.is_ending():
+            try:
+                step()
+            except Exception as error:  # noqa: BLE001  # the edge of the thread, which can still be told to end
+                emit(f"endpoint {self.name} failed: {error!r}")
+                self._settle(failure=f"the local platform failed: {error!r}")
+            step = self._look
+            self._stirred.wait(_TICK)
+        self._end()
 
     def _choose(self, name: str | None) -> Target:
         variants = self._variants
@@ -174,8 +173,7 @@ class Endpoint(threading.Thread):
         for variant in self._variants:
             if reason := variant.dead():
                 self._say("Failed", reason)
-                variant.close(0)
-                variant.postpone()
+                variant.bury()
         down = [variant for variant in self._variants if variant.target is None]
         for variant in down:
             self._restart(variant)
@@ -204,19 +202,20 @@ class Endpoint(threading.Thread):
         try:
             self._variants = self._brought_up(plan, plan["Summaries"])
         except ClaryError as error:
-            if not self.is_ending():
-                self._settle(failure=str(error))
+            self._settle(failure=str(error))
         else:
             self._settle()
             self._retire(before, _PATIENCE)
 
     def _settle(self, failure: str | None = None) -> None:
         """Note how an update has ended."""
+        if self.is_ending():  # the next platform updates it
+            return
         with self.platform.store.changing(KIND, self.name, "EndpointStatus") as document:
             if document is None or document["EndpointStatus"] == "Deleting":
                 return
-            plan = document.pop("_Next")
-            if failure is None:
+            plan = document.pop("_Next", None)
+            if plan and failure is None:
                 document["EndpointConfigName"] = plan["EndpointConfigName"]
                 document["ProductionVariants"] = plan.pop("Summaries")
                 document["_Now"] = plan
@@ -233,6 +232,7 @@ class Endpoint(threading.Thread):
 
     def _retire(self, variants: Sequence[_Variant], patience: float) -> None:
         """End variants while others go on."""
+        self._leaving = [thread for thread in self._leaving if thread.is_alive()]
         for variant in variants:
             thread = threading.Thread(target=variant.close, args=[patience], name=variant.name, daemon=True)
             thread.start()
@@ -319,10 +319,15 @@ class _Variant:
             return None
         return f"production variant {self.name}: {reason}"
 
-    def postpone(self) -> None:
-        """Let it be started again after a pause."""
+    def bury(self) -> None:
+        """End what is left of its containers, of which one has died, and let them be started again."""
+        self.close(0)
         if time.monotonic() > self._since + _WELL:
             self._pause = _FIRST
+        self.postpone()
+
+    def postpone(self) -> None:
+        """Let it be started again after a pause."""
         self.due = time.monotonic() + self._pause
         self._pause = min(2 * self._pause, _LONGEST)
 
@@ -339,6 +344,8 @@ class _Variant:
         """Say of which variant an error is, as AWS does."""
         try:
             yield
+        except OSError as error:
+            raise PlatformError(f"production variant {self.name} cannot be started: {error}") from error
         except UnhealthyError as error:
             raise PlatformError(
                 f"The {error.container} container for production variant {self.name} did not pass the ping health "

@@ -16,11 +16,23 @@ from typing import IO, Any, Final
 from ..containers.files import atomic
 from ..errors import PlatformError, UserError
 
-__all__ = ["Address", "StateFolder", "default_folder"]
+__all__ = ["ACCOUNT", "Address", "StateFolder", "default_folder"]
+
+ACCOUNT: Final = "123456789012"
+"""The account that everything is in: moto's, which STS tells clients."""
 
 _OURS: Final = "clary.db"
 _LOCK: Final = "lock"
 _ADDRESS: Final = "address.json"
+_CONFIG: Final = """\
+SchemaVersion: '1.0'
+SageMaker:
+  PythonSDK:
+    Modules:
+      TelemetryOptOut: true
+      Session:
+        DefaultS3Bucket: {bucket}
+"""
 _TRIES: Final = 5
 _PAUSE: Final = 0.02  # seconds
 
@@ -41,6 +53,8 @@ class Address:
         What clients show in the place of an access key; empty where they need not.
     s3
         Address of the S3 it works with, where that is another one; empty otherwise.
+    config
+        File with defaults for the SageMaker SDK; empty for none.
     """
 
     url: str
@@ -48,6 +62,7 @@ class Address:
     region: str
     token: str = ""
     s3: str = ""
+    config: str = ""
 
 
 def default_folder(env: Mapping[str, str] = os.environ) -> Path:
@@ -112,6 +127,16 @@ class StateFolder:
         with atomic(self.path / _ADDRESS) as stream:
             os.fchmod(stream.fileno(), 0o600)  # it may hold a token
             stream.write(json.dumps(content).encode())
+
+    def write_config(self, region: str, account: str) -> Path:
+        """Defaults for the SageMaker SDK: its name for a bucket, which it would have to ask the real STS for.
+
+        It asks there whatever AWS_ENDPOINT_URL says, and tells Amazon of each call unless it is told not to.
+        """
+        path = self.path / "sagemaker.yaml"
+        with atomic(path) as stream:
+            stream.write(_CONFIG.format(bucket=f"sagemaker-{region}-{account}").encode())
+        return path
 
     def read(self) -> Address | None:
         """Where the platform that has the folder is; None where none has."""

@@ -11,14 +11,11 @@ from ..containers.registries import algorithm_of
 from ..errors import ClaryError
 from ..logs import emit
 from .executors import Container, Executor
-from .folder import StateFolder
+from .folder import ACCOUNT, StateFolder
 from .logs import Logs
 from .store import Store
 
-__all__ = ["ACCOUNT", "Job", "Platform"]
-
-ACCOUNT: Final = "123456789012"
-"""moto's, which STS tells clients."""
+__all__ = ["Job", "Platform"]
 
 _END: Final = 10  # seconds for everything that runs to end with the platform
 

@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any, Final
-from urllib.parse import unquote
 
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Request, Response
@@ -74,9 +73,9 @@ class Runtime:
         found = _PATH.fullmatch(request.path)
         if found is None or request.method != "POST":
             raise ValidationError(f"there is nothing at {request.path}: POST to /endpoints/NAME/invocations")
-        name = unquote(found["name"])
+        name = found["name"]
         endpoint = live_endpoint(self._platform, name)
-        if endpoint is None:  # or it is about to be taken up from an earlier run
+        if endpoint is None:
             raise ValidationError(f"Endpoint {name} of account {self._platform.account} not found.")
         ways = {"invocations": _invoke, "async-invocations": self._accept, "invocations-response-stream": _stream}
         return ways[found["way"]](request, endpoint)

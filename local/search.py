@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -97,9 +96,13 @@ class Search:
         if (values := self._space.values(hyperparameters)) is not None:
             self._study.add_trial(create_trial(value=value, params=values, distributions=self._distributions))
 
+    def listens(self, index: int) -> bool:
+        """Whether a job's next epoch is of interest."""
+        return self._plan.strategy == "Hyperband" and self._epochs[index] < self._plan.resources[1]
+
     def hopeless(self, index: int, value: float) -> bool:
         """Hear of the objective of a job's next epoch; whether Hyperband ends the job there."""
-        if self._plan.strategy != "Hyperband":
+        if not self.listens(index):
             return False
         self._epochs[index] += 1
         trial = self._trials[index]
@@ -143,9 +146,11 @@ def falls_behind(values: Sequence[float], earlier: Sequence[Sequence[float]], *,
     >>> falls_behind([9.0, 8.0], [[3.0, 2.0, 1.0], [4.0, 4.0], [5.0, 3.0]], maximize=False)
     True
     """
+    if not values:
+        return False
     count = len(values)
     means = [fmean(others[:count]) for others in earlier if len(others) >= count]
-    if not values or len(means) < _EARLIER or not math.isfinite(values[-1]):
+    if len(means) < _EARLIER:
         return False
     middle = median(means)
     return values[-1] < middle if maximize else values[-1] > middle

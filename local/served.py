@@ -292,9 +292,9 @@ class _Member(threading.Thread):
         try:
             self._live()
         except ClaryError as error:
-            self._why = str(error)
+            self._why = f"has failed: {error}"
         except Exception as error:  # noqa: BLE001  # the edge of the thread
-            self._why = f"it cannot run: {error!r}"
+            self._why = f"has failed: {error!r}"
         finally:
             self.ended = True
 

@@ -99,7 +99,6 @@ def create_endpoint(call: Call) -> Mapping[str, Any]:
         "EndpointConfigName": plan["EndpointConfigName"],
         "EndpointStatus": "Creating",
         "ProductionVariants": _summaries(plan, {}),
-        "AsyncInferenceConfig": plan["AsyncInferenceConfig"],
         "Tags": call.request.get("Tags", ()),
         "_Region": call.region,
         "_Now": plan,
@@ -112,7 +111,8 @@ def create_endpoint(call: Call) -> Mapping[str, Any]:
 @operation
 def describe_endpoint(call: Call) -> Mapping[str, Any]:
     """An endpoint as it is now."""
-    return _described(_found(call, ENDPOINT, call.request["EndpointName"]))
+    thing = _found(call, ENDPOINT, call.request["EndpointName"])
+    return {**_described(thing), "AsyncInferenceConfig": thing.document["_Now"]["AsyncInferenceConfig"]}
 
 
 @operation

@@ -106,13 +106,13 @@ def stop_training_job(call: Call) -> Mapping[str, Any]:
 
 def stop(platform: Platform, name: str) -> None:
     """End a job that has not ended."""
-    job = platform.jobs.get((KIND, name))
     with platform.store.changing(KIND, name, "TrainingJobStatus") as document:
-        if job is None or document is None or document["TrainingJobStatus"] != "InProgress":
+        if document is None or document["TrainingJobStatus"] != "InProgress":
             return
         document["TrainingJobStatus"] = "Stopping"
         document["SecondaryStatus"] = "Stopping"
-    job.stop()
+    if (job := platform.jobs.get((KIND, name))) is not None:  # else it looks itself when it starts
+        job.stop()
 
 
 @operation
@@ -135,8 +135,8 @@ def take_up_training_jobs(platform: Platform) -> None:
 
 def _start(platform: Platform, name: str, lost: str | None = None) -> None:
     job = TrainingJob(platform, name, lost)
-    platform.jobs[KIND, name] = job
-    job.start()
+    if platform.jobs.setdefault((KIND, name), job) is job:  # else it was made while others were taken up
+        job.start()
 
 
 def _found(call: Call) -> Thing:

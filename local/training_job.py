@@ -121,7 +121,8 @@ class TrainingJob(threading.Thread):
         phase = self._request.get("_phase")
         if phase == "Uploading":
             return self._upload(self._trees(), self._request["_ending"])
-        if self._request["TrainingJobStatus"] == "Stopping":
+        thing = self._platform.store.get(KIND, self._name)
+        if thing is not None and thing.status == "Stopping":
             return self._upload(self._trees(), "Stopped")
         if phase is not None:
             self._move("Interrupted")

@@ -187,8 +187,9 @@ class TuningJob(threading.Thread):
         for number, result in self._running.items():
             thing = self._platform.store.get(TRAINING_JOB, result.thing.name)
             if thing is None:  # it has ended and was deleted since the last look
+                search, index = self._place(number)
+                search.tell(index, None)
                 del self._results[number]
-                self._place(number)[0].tell(self._place(number)[1], None)
                 continue
             self._results[number] = Result(thing)
             if self._results[number].ended:
@@ -201,19 +202,20 @@ class TuningJob(threading.Thread):
 
     def _hear(self, results: Mapping[int, Result]) -> None:
         """Hear of new values of the objective, in the order in which all jobs have printed them."""
-        if self._config["Strategy"] != "Hyperband" and self._config.get("TrainingJobEarlyStoppingType") != "Auto":
-            return
+        compared = self._config["TrainingJobEarlyStoppingType"] == "Auto"
         found = []
         for number, result in results.items():
-            metrics = self._platform.store.metrics(TRAINING_JOB, result.thing.name)
-            values = [metric for metric in metrics if metric.name == OBJECTIVE]
-            found += [(metric.time, number, metric.value) for metric in values[len(self._values[number]) :]]
+            search, index = self._place(number)
+            if number not in self._given_up and (compared or search.listens(index)):
+                metrics = self._platform.store.metrics(TRAINING_JOB, result.thing.name)
+                values = [metric for metric in metrics if metric.name == OBJECTIVE]
+                found += [(metric.time, number, metric.value) for metric in values[len(self._values[number]) :]]
         for _, number, value in sorted(found):
             self._values[number].append(value)
             search, index = self._place(number)
             if number not in self._given_up and search.hopeless(index, value):
                 self._give_up(number)
-        if self._config.get("TrainingJobEarlyStoppingType") == "Auto":
+        if compared:
             self._compare()
 
     def _compare(self) -> None:
@@ -310,9 +312,10 @@ class TuningJob(threading.Thread):
         return self._searches[place], index
 
     def _turn(self, number: int) -> tuple[int, int]:
-        """Place of a training job's definition, and how many jobs of that came before: they take turns, but in a grid
-        each is done with first.
-        """  # noqa: D205  # one sentence
+        """Place of a training job's definition, and how many jobs of that come before it.
+
+        Definitions take turns; in a grid, each is done with first.
+        """
         if self._config["Strategy"] != "Grid":
             index, place = divmod(number - 1, len(self._definitions))
             return place, index

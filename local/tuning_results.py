@@ -13,9 +13,9 @@ from .store import Thing
 from .training_job import KIND as TRAINING_JOB
 from .tuning_definitions import OBJECTIVE
 
-__all__ = ["ENDED", "Result", "best", "converged", "counters", "not_improving", "results_of"]
+__all__ = ["Result", "best", "converged", "counters", "not_improving", "results_of"]
 
-ENDED: Final = ("Completed", "Failed", "Stopped")
+_ENDED: Final = ("Completed", "Failed", "Stopped")
 
 _SETTLED: Final = 10  # jobs in a row that bring nothing
 _SLIGHT: Final = 0.001  # of the spread of all values: what is as good as nothing
@@ -48,7 +48,7 @@ class Result:
     @property
     def ended(self) -> bool:
         """Whether it has ended."""
-        return self.thing.status in ENDED
+        return self.thing.status in _ENDED
 
     @property
     def end(self) -> float:
@@ -134,9 +134,11 @@ def not_improving(results: Iterable[Result]) -> int:
 
 
 def converged(results: Iterable[Result]) -> float | None:
-    """When the search was as good as over: ten jobs in a row had brought the best value forward by less than a
-    thousandth of the spread of all values, after at least ten others.
-    """  # noqa: D205  # one sentence
+    """When the search was as good as over; None where it is not.
+
+    That is when ten jobs in a row, after at least ten others, have brought the best value forward by no more than a
+    thousandth of the spread of all values.
+    """
     found = _in_time(results)
     losses = [result.loss for result in found]
     for count in range(2 * _SETTLED, len(losses) + 1):

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from ..containers.entrypoint import follow
 from ..errors import MissingExtraError, PlatformError, UsageError
-from .folder import Address, StateFolder, default_folder
+from .folder import ACCOUNT, Address, StateFolder, default_folder
 from .guard import is_loopback
 
 __all__ = ["up"]
@@ -40,7 +40,8 @@ def up(
     with folder.locked():
         listening = _listen(host, port)
         url = f"http://{_reachable(host)}:{listening.getsockname()[1]}"
-        address = Address(url, os.getpid(), region, token, s3_endpoint)
+        config = "" if s3_endpoint else str(folder.write_config(region, ACCOUNT))
+        address = Address(url, os.getpid(), region, token, s3_endpoint, config)
         _run(folder, address, executor, listening)
     return 0
 
@@ -61,13 +62,17 @@ def _run(folder: StateFolder, address: Address, executor: str, listening: socket
     platform = _platform(Platform, folder, address, executor)
     app = App(platform, Guard(address.token), services, Page(platform))
     server = create(app, listening)
+    serving = threading.Thread(target=server.run, daemon=True)
+    serving.start()
     try:
         threading.Thread(target=_take_up, args=[platform], daemon=True).start()
         folder.write(address)
         _greet(folder, address)
-        server.run()
+        serving.join()
+    except (KeyboardInterrupt, SystemExit):
+        pass  # this is how it ends
     finally:
-        platform.close()
+        platform.close()  # while its S3 still answers what runs
         server.close()
 
 

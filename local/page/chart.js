@@ -9,10 +9,10 @@ const margin = { left: 76, right: 14, top: 12, bottom: 40 };
 const most = 400; // points of a line that are drawn
 
 /** Round numbers across a range. */
-export function ticks(low, high, count = 4) {
+export function ticks(low, high, count = 5) {
   const rough = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((each) => each * power).find((each) => each >= rough * 0.999);
+  const step = [1, 2, 2.5, 5, 10].map((each) => each * power).find((each) => each >= rough * 0.999);
   const found = [];
   for (let at = Math.ceil(low / step) * step; at <= high + step * 1e-9; at += step) found.push(Number(at.toPrecision(12)));
   return found;
@@ -123,7 +123,8 @@ export function scatter(points, labels, isLogarithmic) {
   const kind = !numeric ? categories : isLogarithmic && values.every((value) => value > 0) ? logarithmic : linear;
   const x = kind(values, margin.left + 8, width - margin.right - 8);
   const y = linear(known.map((point) => point.y), height - margin.bottom, margin.top);
-  const drawn = known.map((point) => {
+  const bestLast = [...known].sort((one, other) => one.best - other.best);
+  const drawn = bestLast.map((point) => {
     const place = { cx: x.place(point.x).toFixed(1), cy: y.place(point.y).toFixed(1) };
     return s("a", { href: point.href, class: point.best ? "best" : "trial", "aria-label": point.title },
       s("circle", { ...place, r: point.best ? 6.5 : 4.5 }, s("title", {}, point.title)));

@@ -46,6 +46,10 @@ def find_chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser")
 
 
+class RefusedError(Exception):
+    """The browser cannot do what it is asked for, or not now."""
+
+
 class Browser:
     """A browser with a new profile.
 
@@ -107,7 +111,8 @@ class Browser:
         while True:
             answer = self._read(deadline)
             if answer.get("id") == number:
-                assert "error" not in answer, f"{method}: {answer['error']}"
+                if "error" in answer:
+                    raise RefusedError(f"{method}: {answer['error']}")
                 result: dict[str, Any] = answer["result"]
                 return result
             if answer.get("method") in _NEWS:
@@ -152,6 +157,7 @@ class Tab:
     def open(self, url: str) -> None:
         """Go to a page."""
         self.call("Page.navigate", url=url)
+        self.wait("document.readyState !== 'loading'")
 
     def evaluate(self, expression: str) -> Any:
         """The value of an expression in the page."""
@@ -162,19 +168,21 @@ class Tab:
     def wait(self, expression: str) -> Any:
         """The value of an expression as soon as it is true."""
         deadline = time.monotonic() + LIMIT
-        while not (found := self.evaluate(expression)):
-            assert time.monotonic() < deadline, f"never true: {expression}\n{self.text()}"
+        while time.monotonic() < deadline:
+            with suppress(RefusedError):  # one page has gone and the next is not there yet
+                if found := self.evaluate(expression):
+                    return found
             time.sleep(_TRY)
-        return found
+        raise AssertionError(f"never true: {expression}\n{self.text()}")
 
     def text(self) -> str:
         """What can be read."""
-        found: str = self.evaluate("document.body.innerText")
+        found: str = self.evaluate("document.body?.innerText")
         return found
 
     def wait_text(self, text: str) -> None:
         """Return when it can be read."""
-        self.wait(f"document.body.innerText.includes({json.dumps(text)})")
+        self.wait(f"document.body?.innerText.includes({json.dumps(text)})")
 
     def click(self, selector: str, text: str = "") -> None:
         """Click the first element that a selector finds and that has a text."""

@@ -29,7 +29,8 @@ def work(serving: Serving, name: str) -> Path:
 
 def test_weights_and_a_named_variant(serving: Serving) -> None:
     """Requests go to the variants by weight, to none of weight 0 unless it is named; weights can be changed."""
-    serving.model("w1", centres(1)), serving.model("w2", centres(2))
+    for number, name in enumerate(("w1", "w2"), 1):
+        serving.model(name, centres(number))
     serving.endpoint("weighed", "w1", "w2", weights=(1.0, 0.0))
     assert {serving.ask("weighed") for _ in range(20)} == {b"0.0,1.0\n"}
     assert serving.ask("weighed", TargetVariant="w2") == b"0.0,2.0\n"
@@ -221,6 +222,18 @@ def test_a_model_that_cannot_be_served(serving: Serving, name: str, content: byt
     assert not work(serving, name).exists()
 
 
+def test_keys_that_lead_out(serving: Serving) -> None:
+    """An object below the prefix whose key climbs out of the model's folder is none that is fetched."""
+    serving.put("climbing/../../../../escaped", b"x")
+    source = {"S3Uri": f"s3://{BUCKET}/climbing/", "S3DataType": "S3Prefix", "CompressionType": "None"}
+    serving.model("climbing", ModelDataSource={"S3DataSource": source})
+    found = serving.endpoint("climbing", "climbing")
+    assert found["EndpointStatus"] == "Failed"
+    assert "leads out of the model's folder" in found["FailureReason"], found["FailureReason"]
+    assert not list(serving.folder.rglob("escaped"))
+    serving.delete("climbing")
+
+
 def test_a_failed_endpoint_can_be_updated(serving: Serving) -> None:
     """It is in service with the next configuration."""
     assert serving.endpoint("mended", serving.model("broken", b"nothing"))["EndpointStatus"] == "Failed"
@@ -271,7 +284,11 @@ def test_a_row_of_models(serving: Serving) -> None:
     first = {"Image": IMAGE("kmeans"), "ModelDataUrl": serving.put("row/1.tar.gz", centres(0, 10)), "Environment": csv}
     plane = KMeansModel(np.array([[1, 2], [0, 2]], np.float32)).to_bytes()
     fits = {"Image": IMAGE("kmeans"), "ModelDataUrl": serving.put("row/2.tar.gz", archive({"model_algo-1": plane}))}
-    odd = {"Image": IMAGE("kmeans"), "ModelDataUrl": serving.put("row/3.tar.gz", centres(1)), "ContainerHostname": "odd"}
+    odd = {
+        "Image": IMAGE("kmeans"),
+        "ModelDataUrl": serving.put("row/3.tar.gz", centres(1)),
+        "ContainerHostname": "odd",
+    }
     for name, containers in (("row", [first, fits]), ("odd", [first, odd])):
         serving.sagemaker.create_model(ModelName=name, ExecutionRoleArn=ROLE, Containers=containers)
         assert serving.endpoint(name, name)["EndpointStatus"] == "InService"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -93,6 +95,19 @@ def invoke(serving: Serving, name: str, body: bytes, **more: Any) -> dict[str, A
     """The whole answer, with its body read."""
     answer: dict[str, Any] = serving.runtime.invoke_endpoint(EndpointName=name, Body=body, **more)
     return {**answer, "Body": answer["Body"].read()}
+
+
+@contextmanager
+def raw(serving: Serving, path: str, body: bytes) -> Iterator[http.client.HTTPResponse]:
+    """The answer to a request without an SDK; the connection ends with the block."""
+    host = urlsplit(serving.address.url)
+    scope = "local/20200101/us-east-1/sagemaker/aws4_request"
+    headers = {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, Signature=0"}
+    connection = http.client.HTTPConnection(str(host.hostname), host.port, timeout=60)
+    with closing(connection):
+        connection.request("POST", path, body, headers)
+        with closing(connection.getresponse()) as response:
+            yield response
 
 
 def test_what_the_container_gets(serving: Serving, echo: str) -> None:
@@ -207,8 +222,10 @@ def test_a_stream_that_breaks(serving: Serving, echo: str) -> None:
     """What came is there, then an error of its own kind."""
     answer = serving.runtime.invoke_endpoint_with_response_stream(EndpointName=echo, Body=b"stream broken")
     pieces = []
-    with pytest.raises(EventStreamError, match="ModelStreamError"):
-        pieces += [event["PayloadPart"]["Bytes"] for event in answer["Body"]]
+    with closing(answer["Body"]), pytest.raises(EventStreamError, match="ModelStreamError"):
+        for event in answer["Body"]:
+            pieces.append(event["PayloadPart"]["Bytes"])
+    assert pieces == [b"piece 0", b"piece 1"]
     assert refusal(serving.runtime.invoke_endpoint_with_response_stream, EndpointName=echo, Body=b"status 400")[0] == (
         "ModelError"
     )
@@ -217,9 +234,8 @@ def test_a_stream_that_breaks(serving: Serving, echo: str) -> None:
 def test_a_stream_that_nobody_reads(serving: Serving, echo: str) -> None:
     """Clients that go away in the middle keep nothing from answering."""
     for _ in range(5):
-        answer = serving.runtime.invoke_endpoint_with_response_stream(EndpointName=echo, Body=b"stream")
-        next(iter(answer["Body"]))
-        answer["Body"].close()
+        with raw(serving, f"/endpoints/{echo}/invocations-response-stream", b"stream") as response:
+            assert b"piece 0" in response.read1(1000)
     assert invoke(serving, echo, b"close")["Body"] == b"closed later"
 
 
@@ -236,13 +252,9 @@ def test_a_model_of_ours_in_a_stream(serving: Serving) -> None:
 def test_large_and_too_large(serving: Serving, echo: str) -> None:
     """Twenty MiB pass; what is larger than a hundred is refused, and the port goes on to answer."""
     assert json.loads(invoke(serving, echo, b"x" * (20 << 20))["Body"])["size"] == 20 << 20
-    host = urlsplit(serving.address.url)
-    connection = http.client.HTTPConnection(str(host.hostname), host.port, timeout=60)
-    connection.request("POST", f"/endpoints/{echo}/invocations", bytes((100 << 20) + 1))
-    response = connection.getresponse()
-    assert (response.status, response.headers["x-amzn-ErrorType"]) == (400, "ValidationError")
-    assert b"larger than" in response.read()
-    connection.close()
+    with raw(serving, f"/endpoints/{echo}/invocations", bytes((100 << 20) + 1)) as response:
+        assert (response.status, response.headers["x-amzn-ErrorType"]) == (400, "ValidationError")
+        assert b"larger than" in response.read()
     assert invoke(serving, echo, b"close")["Body"] == b"closed later"
 
 
@@ -250,11 +262,6 @@ def test_large_and_too_large(serving: Serving, echo: str) -> None:
 def test_other_paths(serving: Serving, echo: str, path: str) -> None:
     """There is nothing there, in a form that SDKs read."""
     del echo
-    host = urlsplit(serving.address.url)
-    connection = http.client.HTTPConnection(str(host.hostname), host.port, timeout=60)
-    scope = "local/20200101/us-east-1/sagemaker/aws4_request"
-    connection.request("POST", path, b"", {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, Signature=0"})
-    response = connection.getresponse()
-    assert (response.status, response.headers["x-amzn-ErrorType"]) == (400, "ValidationError")
-    response.read()
-    connection.close()
+    with raw(serving, path, b"") as response:
+        assert (response.status, response.headers["x-amzn-ErrorType"]) == (400, "ValidationError")
+        assert b"there is nothing at" in response.read()

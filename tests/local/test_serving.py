@@ -41,27 +41,24 @@ def test_names_are_taken_or_unknown(serving: Serving) -> None:
     """The texts are those that SDKs look for."""
     client = serving.sagemaker
     serving.config("taken", serving.model("taken"))
-    cases = [
-        ("Model", "model", {"ExecutionRoleArn": ROLE, "PrimaryContainer": ONE}),
-        ("EndpointConfig", "endpoint-config", {"ProductionVariants": [variant("taken")]}),
-    ]
-    for what, kind, request in cases:
-        called = {"model": "model", "endpoint-config": "endpoint configuration"}[kind]
-        words = "".join(f"_{part.lower()}" for part in {"EndpointConfig": ("endpoint", "config")}.get(what, (what,)))
-        code, text = refusal(getattr(client, f"create{words}"), **{f"{what}Name": "taken"}, **request)
-        assert (code, text) == (
-            "ValidationException",
-            f'Cannot create already existing {called} "{ARN}:{kind}/taken".',
-        )
+    model = {"ExecutionRoleArn": ROLE, "PrimaryContainer": ONE}
+    config = {"ProductionVariants": [variant("taken")]}
+    for member, word, kind, called, request in [
+        ("ModelName", "model", "model", "model", model),
+        ("EndpointConfigName", "endpoint_config", "endpoint-config", "endpoint configuration", config),
+    ]:
+        code, text = refusal(getattr(client, f"create_{word}"), **{member: "taken"}, **request)
+        assert code == "ValidationException"
+        assert text == f'Cannot create already existing {called} "{ARN}:{kind}/taken".'
         for verb in ("describe", "delete"):
-            code, text = refusal(getattr(client, f"{verb}{words}"), **{f"{what}Name": "Absent"})
+            code, text = refusal(getattr(client, f"{verb}_{word}"), **{member: "Absent"})
             assert (code, text) == ("ValidationException", f'Could not find {called} "{ARN}:{kind}/absent".')
     absent = f'Could not find endpoint "{ARN}:endpoint/absent".'
     for ask in (client.describe_endpoint, client.delete_endpoint):
         assert refusal(ask, EndpointName="absent") == ("ValidationException", absent)
     assert refusal(client.update_endpoint, EndpointName="absent", EndpointConfigName="taken")[1] == absent
-    config = f'Could not find endpoint configuration "{ARN}:endpoint-config/absent".'
-    assert refusal(client.create_endpoint, EndpointName="e", EndpointConfigName="absent")[1] == config
+    text = refusal(client.create_endpoint, EndpointName="e", EndpointConfigName="absent")[1]
+    assert text == f'Could not find endpoint configuration "{ARN}:endpoint-config/absent".'
 
 
 @pytest.mark.parametrize(
