@@ -11,6 +11,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
+from xml.sax.saxutils import escape
 
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Request, Response
@@ -88,7 +89,7 @@ class App:
         ours = service == "sagemaker"
         refused = self._guard.refusal(environ)
         if refused is not None:
-            answer: WSGI = _refused(refused) if service else refused
+            answer: WSGI = _refused(refused, service, environ) if service else refused
             return answer(environ, start)
         if ours and path.startswith("/endpoints/"):
             return self._runtime(environ, start)
@@ -183,8 +184,14 @@ def _fault(fault: Fault) -> Response:
     return _answer(body, fault.status, x_amzn_ErrorType=fault.code)
 
 
-def _refused(response: Response) -> Response:
-    """A refusal in a form that SDKs of all services can read."""
-    text = response.get_data(as_text=True)
-    body = {"__type": "AccessDeniedException", "message": text, "Message": text}
-    return _answer(body, response.status_code, x_amzn_ErrorType="AccessDeniedException")
+def _refused(response: Response, service: str, environ: Environ) -> Response:
+    """A refusal in the form that SDKs read of a service: JSON, or one of two kinds of XML."""
+    text, status = response.get_data(as_text=True), response.status_code
+    if service == "sagemaker" or "HTTP_X_AMZ_TARGET" in environ:
+        body = {"__type": "AccessDeniedException", "message": text, "Message": text}
+        return _answer(body, status, x_amzn_ErrorType="AccessDeniedException")
+    error = f"<Code>AccessDenied</Code><Message>{escape(text)}</Message>"
+    inner = f"<Error>{error}</Error>"
+    return Response(
+        inner if service == "s3" else f"<ErrorResponse>{inner}</ErrorResponse>", status, mimetype="text/xml"
+    )

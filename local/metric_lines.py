@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -87,6 +88,7 @@ def _compiled(definition: Mapping[str, str]) -> re.Pattern[str]:
 
 def _number(match: re.Match[str]) -> float | None:
     try:
-        return float(match.group(1).rstrip(",;)"))
+        number = float(match.group(1).rstrip(",;)"))
     except (ValueError, IndexError, AttributeError):
         return None
+    return number if math.isfinite(number) else None  # no answer in JSON could have another

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import median
 from typing import Any, Final
 
 from .ranges import Space
@@ -129,28 +129,24 @@ class Search:
         return TPESampler(seed=seed, n_startup_trials=_BLIND, multivariate=True, constant_liar=True)
 
 
-def falls_behind(values: Sequence[float], earlier: Sequence[Sequence[float]], *, maximize: bool) -> bool:
-    """Whether a job does worse than the median of earlier ones, each with its mean over as many epochs.
+def falls_behind(value: float, means: Sequence[float], *, maximize: bool) -> bool:
+    """Whether a job does worse than the median of earlier ones.
 
     Parameters
     ----------
-    values
-        The job's objective by epoch, so far.
-    earlier
-        The same of earlier jobs; those that did not get as far do not count.
+    value
+        The job's objective after some epoch.
+    means
+        The mean over all epochs up to that one of each earlier job that got as far.
     maximize
         Whether more is better.
 
     Examples
     --------
-    >>> falls_behind([9.0, 8.0], [[3.0, 2.0, 1.0], [4.0, 4.0], [5.0, 3.0]], maximize=False)
+    >>> falls_behind(8.0, [2.5, 4.0, 9.0], maximize=False)
     True
     """
-    if not values:
-        return False
-    count = len(values)
-    means = [fmean(others[:count]) for others in earlier if len(others) >= count]
     if len(means) < _EARLIER:
         return False
     middle = median(means)
-    return values[-1] < middle if maximize else values[-1] > middle
+    return value < middle if maximize else value > middle

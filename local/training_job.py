@@ -21,6 +21,7 @@ from ..errors import AlgorithmError, ChannelError, ClaryError, PlatformError, Us
 from ..logs import emit
 from . import opt_ml
 from .checkpoint_sync import CheckpointSync
+from .cloudwatch import publish
 from .data import ChannelData
 from .executors import Container, Executor, Instance
 from .hosts import Host, feeders, run_hosts
@@ -290,6 +291,7 @@ class TrainingJob(threading.Thread):
         with self._lock:
             printed, self._printed = self._printed, []
         self._platform.store.add_metrics(KIND, self._name, printed)
+        publish(self._region, self._name, printed)
 
     def _syncs(self, trees: Sequence[Tree]) -> list[CheckpointSync]:
         config = self._request.get("CheckpointConfig")

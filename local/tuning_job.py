@@ -59,7 +59,7 @@ class TuningJob(threading.Thread):
         self._limits: Mapping[str, Any] = self._config["ResourceLimits"]
         self._stopping = threading.Event()
         self._results: dict[int, Result] = {}
-        self._values: defaultdict[int, list[float]] = defaultdict(list)
+        self._means: defaultdict[int, list[float]] = defaultdict(list)  # of the objective, up to each epoch
         self._given_up: set[int] = set()
         self._looked = 0.0
 
@@ -209,26 +209,24 @@ class TuningJob(threading.Thread):
             if number not in self._given_up and (compared or search.listens(index)):
                 metrics = self._platform.store.metrics(TRAINING_JOB, result.thing.name)
                 values = [metric for metric in metrics if metric.name == OBJECTIVE]
-                found += [(metric.time, number, metric.value) for metric in values[len(self._values[number]) :]]
+                found += [(metric.time, number, metric.value) for metric in values[len(self._means[number]) :]]
         for _, number, value in sorted(found):
-            self._values[number].append(value)
             search, index = self._place(number)
-            if number not in self._given_up and search.hopeless(index, value):
+            behind = compared and self._falls_behind(number, value)
+            means = self._means[number]
+            means.append(value if not means else means[-1] + (value - means[-1]) / (len(means) + 1))
+            if number not in self._given_up and (search.hopeless(index, value) or behind):
                 self._give_up(number)
-        if compared:
-            self._compare()
 
-    def _compare(self) -> None:
-        """Give up the jobs that fall behind the earlier ones."""
-        for number in self._running:
-            definition = self._definition(number)
-            earlier = [
-                values
-                for other, values in self._values.items()
-                if other < number and self._definition(other) is definition
-            ]
-            if falls_behind(self._values[number], earlier, maximize=definition.maximize):
-                self._give_up(number)
+    def _falls_behind(self, number: int, value: float) -> bool:
+        """Whether the next value of a job is worse than what earlier jobs of its definition had by that epoch."""
+        definition, epoch = self._definition(number), len(self._means[number])
+        earlier = [
+            means[epoch]
+            for other, means in self._means.items()
+            if other < number and len(means) > epoch and self._definition(other) is definition
+        ]
+        return falls_behind(value, earlier, maximize=definition.maximize)
 
     def _give_up(self, number: int) -> None:
         self._given_up.add(number)

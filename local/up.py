@@ -113,11 +113,13 @@ def _platform(kind: Any, folder: StateFolder, address: Address, executor: str) -
 
 def _take_up(platform: Any) -> None:
     """Go on where the last platform ended."""
+    from .cloudwatch import publish_all
     from .serving import take_up_endpoints
     from .training import take_up_training_jobs
     from .transform import take_up_transform_jobs
 
     platform.logs.load()
+    publish_all(platform.store)
     take_up_training_jobs(platform)
     take_up_transform_jobs(platform)
     take_up_endpoints(platform)

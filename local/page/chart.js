@@ -19,16 +19,17 @@ export function ticks(low, high, count = 5) {
 }
 
 function linear(values, start, end, whole = false) {
+  const integers = values.every(Number.isInteger);
   let [low, high] = [Math.min(...values), Math.max(...values)];
   if (low === high) {
-    const room = whole ? 1 : Math.abs(low) / 10 || 1;
+    const room = integers ? 1 : Math.abs(low) / 10 || 1;
     [low, high] = [low - room, high + room];
   } else if (!whole) {
     const room = (high - low) * 0.06;
     [low, high] = [low - room, high + room];
   }
   const place = (value) => start + ((value - low) / (high - low)) * (end - start);
-  return { place, ticks: ticks(low, high).filter((at) => !whole || (Number.isInteger(at) && at > 0)), text: number };
+  return { place, ticks: ticks(low, high).filter((at) => !integers || Number.isInteger(at)), text: number };
 }
 
 function logarithmic(values, start, end) {

@@ -159,13 +159,37 @@ def test_running_job_is_followed_and_stopped(browser: Browser, up: Up) -> None:
     assert "Stop endless?" in asked
 
 
-def test_try_it(browser: Browser, up: Up, pictures: Path) -> None:
+@pytest.fixture(scope="module")
+def model(up: Up) -> str:
+    """Name of a model."""
+    container = {"Image": IMAGE("kmeans"), "ModelDataUrl": ended(up, "groups")["ModelArtifacts"]["S3ModelArtifacts"]}
+    up.client("sagemaker").create_model(ModelName="the-model", ExecutionRoleArn=ROLE, PrimaryContainer=container)
+    return "the-model"
+
+
+def test_transform(browser: Browser, up: Up, model: str) -> None:
+    """A transform job has its place, with what it reads, and its log."""
+    client = up.client("sagemaker")
+    source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://bucket/in/"}}
+    client.create_transform_job(
+        TransformJobName="the-transform",
+        ModelName=model,
+        TransformInput={"DataSource": source, "ContentType": "text/csv", "SplitType": "Line"},
+        TransformOutput={"S3OutputPath": "s3://bucket/predictions"},
+        TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
+    )
+    tab = opened(browser, up, "transform")
+    tab.click("main a", "the-transform")
+    for text in ("Completed", "the-model", "s3://bucket/in/", "s3://bucket/predictions", "Docker entrypoint called"):
+        tab.wait_text(text)
+    assert tab.problems() == []
+
+
+def test_try_it(browser: Browser, up: Up, model: str, pictures: Path) -> None:
     """An endpoint shows its variants and models; the form gives a prediction, with status and latency."""
     client = up.client("sagemaker")
-    model = {"Image": IMAGE("kmeans"), "ModelDataUrl": ended(up, "groups")["ModelArtifacts"]["S3ModelArtifacts"]}
-    client.create_model(ModelName="the-model", ExecutionRoleArn=ROLE, PrimaryContainer=model)
     variants = [
-        {"VariantName": name, "ModelName": "the-model", "InitialInstanceCount": 1, "InstanceType": "ml.m5.large"}
+        {"VariantName": name, "ModelName": model, "InitialInstanceCount": 1, "InstanceType": "ml.m5.large"}
         for name in ("blue", "green")
     ]
     client.create_endpoint_config(EndpointConfigName="the-config", ProductionVariants=variants)
@@ -194,20 +218,18 @@ def test_try_it(browser: Browser, up: Up, pictures: Path) -> None:
 def test_tuning(browser: Browser, up: Up, pictures: Path) -> None:
     """A tuning job has a table that can be sorted, with the best marked, and a scatter that leads to jobs."""
     client = up.client("sagemaker")
-    tuned = {"MinValue": "2", "MaxValue": "5", "Name": "k", "ScalingType": "Linear"}
-    whole = job("unused", ROWS, channel("s3://bucket/in/", "test"))
-    del whole["TrainingJobName"]
-    whole["StaticHyperParameters"] = {"feature_dim": "3"}
-    del whole["HyperParameters"]
+    definition = job("", ROWS, channel("s3://bucket/in/", "test"))
+    del definition["TrainingJobName"], definition["HyperParameters"]
+    definition["StaticHyperParameters"] = {"feature_dim": "3"}
     client.create_hyper_parameter_tuning_job(
         HyperParameterTuningJobName="tuned",
         HyperParameterTuningJobConfig={
-            "Strategy": "Random",
+            "Strategy": "Grid",
             "HyperParameterTuningJobObjective": {"Type": "Minimize", "MetricName": "test:msd"},
-            "ResourceLimits": {"MaxNumberOfTrainingJobs": 3, "MaxParallelTrainingJobs": 3},
-            "ParameterRanges": {"IntegerParameterRanges": [tuned]},
+            "ResourceLimits": {"MaxParallelTrainingJobs": 3},
+            "ParameterRanges": {"CategoricalParameterRanges": [{"Name": "k", "Values": ["2", "3", "4"]}]},
         },
-        TrainingJobDefinition=whole,
+        TrainingJobDefinition=definition,
     )
 
     def done() -> bool:

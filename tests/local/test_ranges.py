@@ -166,10 +166,10 @@ def test_hyperband_ends_what_is_worse() -> None:
 
 
 def test_the_median_rule() -> None:
-    """A job is behind when its last value is worse than the median of three or more earlier means of as many epochs."""
-    earlier = [[4.0, 2.0, 0.0], [6.0, 4.0], [8.0, 6.0]]  # means after two epochs: 3, 5, 7
-    assert falls_behind([1.0, 5.1], earlier, maximize=False)
-    assert not falls_behind([9.0, 4.9], earlier, maximize=False)
-    assert falls_behind([9.0, 4.9], earlier, maximize=True)
-    assert not falls_behind([9.0, 9.0, 9.0], earlier, maximize=False)  # only one got as far
-    assert not falls_behind([], earlier, maximize=False)
+    """A job is behind when its value is worse than the median of three or more earlier means."""
+    means = [3.0, 5.0, 7.0]
+    assert falls_behind(5.1, means, maximize=False)
+    assert not falls_behind(4.9, means, maximize=False)
+    assert falls_behind(4.9, means, maximize=True)
+    assert not falls_behind(5.0, means, maximize=True)
+    assert not falls_behind(9.0, means[:2], maximize=False)

@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,23 @@ def test_a_job(up: Up, client: Any, tmp_path: Path) -> None:
     unpack(archive, tmp_path)
     assert open_artifact(tmp_path)[0].name == "kmeans"
     assert not (up.folder / "work/training-jobs/first").exists()
+
+
+def test_metrics_are_in_cloudwatch(up: Up, client: Any) -> None:
+    """The SDK's analytics find a job's numbers under its name."""
+    client.create_training_job(**job("measured", ROWS))
+    found = ended(up, "measured")
+    metrics = {metric["MetricName"]: metric["Value"] for metric in found["FinalMetricDataList"]}
+    answer = up.client("cloudwatch").get_metric_statistics(
+        Namespace="/aws/sagemaker/TrainingJobs",
+        MetricName="train:msd",
+        Dimensions=[{"Name": "TrainingJobName", "Value": "measured"}],
+        StartTime=found["TrainingStartTime"] - timedelta(minutes=1),
+        EndTime=found["TrainingEndTime"] + timedelta(minutes=1),
+        Period=60,
+        Statistics=["Average"],
+    )
+    assert [point["Average"] for point in answer["Datapoints"]] == [metrics["train:msd"]]
 
 
 def test_modes_agree(up: Up, client: Any) -> None:
