@@ -129,9 +129,10 @@ class Child:
         self._reap()
 
     def stop(self) -> None:
-        """Send SIGTERM where none was sent; the deadline begins."""
-        if self._deadline is None:
-            self._deadline = time.monotonic() + self.grace
+        """Send SIGTERM where none was sent; the deadline begins, and never moves away."""
+        first, deadline = self._deadline is None, time.monotonic() + self.grace
+        self._deadline = deadline if self._deadline is None else min(self._deadline, deadline)
+        if first:
             with suppress(ProcessLookupError):
                 self._process.terminate()
 

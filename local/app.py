@@ -18,7 +18,7 @@ from werkzeug.wrappers import Request, Response
 
 from ..errors import ClaryError
 from ..logs import emit
-from . import serving, tags, training, transform  # noqa: F401  # each brings its operations
+from . import serving, tags, training, transform, tuning  # noqa: F401  # each brings its operations
 from .faults import Fault, InternalFailure, UnknownOperationException, ValidationException
 from .guard import Guard
 from .operations import OPERATIONS, Call, RecordOnly
@@ -188,8 +188,8 @@ def _refused(response: Response, service: str, environ: Environ) -> Response:
     """A refusal in the form that SDKs read of a service: JSON, or one of two kinds of XML."""
     text, status = response.get_data(as_text=True), response.status_code
     if service == "sagemaker" or "HTTP_X_AMZ_TARGET" in environ:
-        body = {"__type": "AccessDeniedException", "message": text, "Message": text}
-        return _answer(body, status, x_amzn_ErrorType="AccessDeniedException")
+        code = "AccessDeniedException"
+        return _answer({"__type": code, "message": text, "Message": text}, status, x_amzn_ErrorType=code)
     error = f"<Code>AccessDenied</Code><Message>{escape(text)}</Message>"
     inner = f"<Error>{error}</Error>"
     return Response(

@@ -58,6 +58,8 @@ def create(call: Call, request: Mapping[str, Any], *, parent: str = "", **fields
     arn = call.arn(KIND, name)
     document = {**request, **fields, "TrainingJobArn": arn, **_defaults(request)}
     document.pop("Tags", None)
+    if "TrainingImage" not in request["AlgorithmSpecification"]:
+        raise ValidationException("AlgorithmSpecification.AlgorithmName is not supported here: name a TrainingImage")
     container = container_of(request)
     check_job(request, container)
     specification = request["AlgorithmSpecification"]

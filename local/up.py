@@ -117,11 +117,13 @@ def _take_up(platform: Any) -> None:
     from .serving import take_up_endpoints
     from .training import take_up_training_jobs
     from .transform import take_up_transform_jobs
+    from .tuning import take_up_tuning_jobs
 
     platform.logs.load()
     publish_all(platform.store)
     take_up_training_jobs(platform)
     take_up_transform_jobs(platform)
+    take_up_tuning_jobs(platform)
     take_up_endpoints(platform)
 
 

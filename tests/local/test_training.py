@@ -233,6 +233,14 @@ def test_metric_definitions_of_built_in_algorithms_are_fixed(client: Any) -> Non
     )
 
 
+def test_algorithms_of_the_marketplace(client: Any) -> None:
+    """A job by the name of an algorithm alone is refused."""
+    request = job("by-name", ROWS)
+    request["AlgorithmSpecification"] = {"AlgorithmName": "somebody-s", "TrainingInputMode": "File"}
+    code, message = refused(client, **request)
+    assert (code, "name a TrainingImage" in message) == ("ValidationException", True)
+
+
 def test_too_many_instances(client: Any) -> None:
     """More instances than an account has are refused."""
     code, message = refused(client, **job("many", ROWS, hosts=21))

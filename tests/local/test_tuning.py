@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,18 +16,6 @@ from clary.local.tuning_results import Result, converged, not_improving
 
 from .up import IMAGE, ROLE, Up, channel, put_rows, until
 
-PROGRAM = """
-import sys
-from clary.local import tuning, up
-before = up._take_up
-def take_up(platform):
-    before(platform)
-    tuning.take_up_tuning_jobs(platform)
-up._take_up = take_up
-from clary.cli import main
-sys.exit(main())
-"""
-
 EPOCHS = {"Name": "epochs", "MinValue": "1", "MaxValue": "4"}
 WORDS = {"Name": "init_method", "Values": ["random", "kmeans++"]}
 BATCHES = {"IntegerParameterRanges": [{"Name": "mini_batch_size", "MinValue": "20", "MaxValue": "1000"}]}
@@ -38,16 +25,10 @@ ENDLESS = {"k": "2", "feature_dim": "3", "epochs": "1000000"}
 MSD = {"Type": "Minimize", "MetricName": "train:msd"}
 
 
-class Tuning(Up):
-    """A platform."""
-
-    program = (sys.executable, "-c", PROGRAM)
-
-
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """A platform with rows in S3."""
-    platform = Tuning(tmp_path_factory.mktemp("up") / "state")
+    platform = Up(tmp_path_factory.mktemp("up") / "state")
     put_rows(platform)
     yield platform
     platform.stop()
@@ -364,7 +345,7 @@ def test_failures(client: Any) -> None:
 
 def test_restart(tmp_path: Path) -> None:
     """A platform that is killed leaves no tuning job stuck: the next one goes on with it, and with its own numbers."""
-    up = Tuning(tmp_path / "state")
+    up = Up(tmp_path / "state")
     try:
         put_rows(up)
         client = up.client("sagemaker")
