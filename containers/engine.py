@@ -67,7 +67,7 @@ class Child:
         self._deadline: float | None = None
         self._process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "clary.containers.entrypoint", word],
-            env={**base, **_surroundings(tree), **environment},
+            env={**base, **environment, **_surroundings(tree)},
             cwd=tree.root,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if log is None else log,
@@ -159,8 +159,9 @@ class Child:
         """Some output; empty at its end, None where there is none now."""
         stream = self._process.stdout
         assert stream is not None  # noqa: S101  # a pipe was asked for
-        ready, _, _ = select.select([stream], [], [], _TICK)
-        return os.read(stream.fileno(), _BLOCK) if ready else None
+        poll = select.poll()  # select can't have more than a thousand files
+        poll.register(stream, select.POLLIN | select.POLLHUP)
+        return os.read(stream.fileno(), _BLOCK) if poll.poll(1000 * _TICK) else None
 
     def _enforce(self) -> None:
         if self._deadline is not None and time.monotonic() > self._deadline:

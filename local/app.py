@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -33,6 +34,7 @@ RECORDED: Final = "X-Clary-Recorded-Only"
 """Header of an answer that only keeps a record: nothing happens for it."""
 
 _JSON: Final = "application/x-amz-json-1.1"
+_SANDBOX: Final = [("Content-Security-Policy", "sandbox"), ("X-Content-Type-Options", "nosniff")]
 _MOST: Final = 16 << 20  # bytes of a control request
 _SCOPE: Final = re.compile(r"Credential=[^/,]+/\d{8}/(?P<region>[^/,]*)/(?P<service>[^/,]+)/")
 
@@ -97,7 +99,7 @@ class App:
             return self._control(environ, start)
         if not service and (path in ("/", "/favicon.ico") or path.startswith("/_clary/")):
             return self._page(environ, start)
-        return self._services(environ, start)
+        return self._services(environ, _sandboxed(start))
 
     def _control(self, environ: Environ, start: StartResponse) -> Iterable[bytes]:
         try:
@@ -135,6 +137,15 @@ class App:
         return [parts]
 
 
+def _sandboxed(start: StartResponse) -> StartResponse:
+    """An object that is a web page has the origin of our own page: a browser has to keep it from its rights."""
+
+    def started(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+        return start(status, [*headers, *_SANDBOX], *more)
+
+    return started
+
+
 def _run(app: WSGI, environ: Environ) -> tuple[str, list[tuple[str, str]], bytes]:
     """Status, headers and body of an application's answer."""
     found: list[tuple[str, list[tuple[str, str]]]] = []
@@ -165,9 +176,17 @@ def _body(environ: Environ) -> bytes:
 
 def _json(body: bytes) -> Any:
     try:
-        return json.loads(body or b"{}")
+        return json.loads(body or b"{}", parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise ValidationException(f"the body is no JSON: {error}") from error
+
+
+def _finite(text: str) -> float:
+    """A number, which has to be one: JSON has neither NaN nor Infinity."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number")
+    return number
 
 
 def _answer(result: Mapping[str, Any], status: int = 200, **headers: str) -> Response:

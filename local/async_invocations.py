@@ -13,17 +13,18 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ..errors import ClaryError
 from ..logs import emit
-from .connections import Answer
+from .connections import Answer, header
 from .faults import ServiceUnavailable, ValidationError
 from .manifests import Location
 from .platform import Platform
-from .store import Thing
+from .store import Thing, insist
 from .targets import Invocation, Target
 
 __all__ = ["AsyncInvocations"]
@@ -56,6 +57,7 @@ class AsyncInvocations:
         self._waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._workers = 0
         self._lock = threading.Lock()
+        self._accepting = threading.Lock()
         self._forgotten = threading.Event()
 
     def accept(self, request: Mapping[str, Any], at_once: int) -> None:
@@ -70,17 +72,21 @@ class AsyncInvocations:
             How many may be under way.
         """
         name = uuid.uuid4().hex
-        self._platform.store.add(_KIND, name, {**request, "at_once": at_once}, parent=self._endpoint)
+        with self._accepting:
+            if self._forgotten.is_set():
+                raise ValidationError(f"Endpoint {self._endpoint} is being deleted")
+            self._platform.store.add(_KIND, name, {**request, "at_once": at_once}, parent=self._endpoint)
         self._enqueue(name, at_once)
 
     def resume(self) -> None:
-        """Take up what an earlier run has accepted and not answered."""
+        """Take up what an earlier run has accepted and not answered, before anything else is accepted."""
         for thing in self._platform.store.all(_KIND, parent=self._endpoint):
             self._enqueue(thing.name, thing.document["at_once"])
 
     def forget(self) -> None:
         """Answer nothing any more: the endpoint is deleted."""
-        self._forgotten.set()
+        with self._accepting:  # what comes later would be there for the next endpoint of the same name
+            self._forgotten.set()
         for thing in self._platform.store.all(_KIND, parent=self._endpoint):
             self._platform.store.remove(_KIND, thing.name)
 
@@ -101,23 +107,22 @@ class AsyncInvocations:
                 name = self._waiting.get(timeout=_IDLE)
             except queue.Empty:
                 continue
-            try:
-                thing = self._platform.store.get(_KIND, name)
-                if thing is not None and self._answer(thing):
-                    self._platform.store.remove(_KIND, name)
-            except Exception as error:  # noqa: BLE001  # the edge of the thread
-                emit(f"an asynchronous invocation of {self._endpoint} failed: {error!r}")
+            store, closing = self._platform.store, self._platform.closing
+            thing = insist(partial(store.get, _KIND, name), closing)
+            if thing is not None and self._answer(thing):
+                insist(partial(store.remove, _KIND, name), closing)
 
     def _answer(self, thing: Thing) -> bool:
         """Write the answer, or why there is none; whether that is settled."""
         request = thing.document
         try:
             answer = self._asked(thing)
-            self._put(request["output"], answer.body, answer.headers.get("Content-Type", ""))
-        except (ClaryError, ClientError, BotoCoreError) as error:
+            self._put(request["output"], answer.body, header(answer.headers, "Content-Type") or "")
+        except Exception as error:  # noqa: BLE001  # whatever it is, whoever has asked learns it, and others are answered
             if self._is_over():
                 return False  # whoever comes next asks again
-            self._tell(request["failure"], str(error))
+            known = isinstance(error, (ClaryError, ClientError, BotoCoreError))
+            self._tell(request["failure"], str(error) if known else f"the local platform failed: {error!r}")
         return True
 
     def _tell(self, where: str, failure: str) -> None:

@@ -55,7 +55,12 @@ _KINDS: Final = (
 
 def env(*, state: Path | None) -> None:
     """Print the variables that lead SDKs to the platform, for a shell."""
-    for name, value in variables(_running(state, _START)).items():
+    try:
+        address = _running(state, _START)
+    except PlatformError:
+        print("false")  # so that `eval "$(clary env)"` fails: what comes next would go to AWS itself
+        raise
+    for name, value in variables(address).items():
         print(f"export {name}={shlex.quote(value)}")
 
 
@@ -222,9 +227,7 @@ def _events(address: Address, group: str, stream: str, positions: dict[str, str]
 
 
 def _duration(kind: _Kind, summary: dict[str, Any]) -> str:
-    end = summary.get(f"{kind.name.removeprefix('HyperParameter')}EndTime") or summary.get(
-        "HyperParameterTuningEndTime"
-    )
+    end = summary.get(f"{kind.name.removesuffix('Job')}EndTime")
     return f"{(end or time.time()) - summary['CreationTime']:.1f} s"
 
 

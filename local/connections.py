@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import select
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -11,11 +12,13 @@ from typing import Final
 
 from ..errors import PlatformError
 
-__all__ = ["Answer", "BrokenError", "Connections", "GoneError", "LateError"]
+__all__ = ["Answer", "BrokenError", "Connections", "GoneError", "LateError", "header"]
 
 _CONNECT: Final = 5.0  # seconds; a container has to take connections within a quarter of one
 _KEPT: Final = 64
 _BROKEN: Final = (OSError, http.client.HTTPException)
+_FOLD: Final = re.compile(r"\r?\n[ \t]+")
+_GOOD: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 class GoneError(PlatformError):
@@ -37,6 +40,12 @@ class Answer:
     status: int
     headers: http.client.HTTPMessage
     body: bytes
+
+
+def header(headers: http.client.HTTPMessage, name: str) -> str | None:
+    """A header of an answer, on one line; None where there is none, or one that nobody can be told."""
+    value = _FOLD.sub(" ", headers.get(name) or "")
+    return value if value and _GOOD.fullmatch(value) else None
 
 
 class Connections:
@@ -88,6 +97,8 @@ class Connections:
         whole = False
         try:
             yield response
+            if response.isclosed() and response.length:  # reading in pieces ends there as if it were the end
+                raise http.client.IncompleteRead(b"", response.length)
             whole = response.isclosed()
         except TimeoutError as error:
             raise LateError(f"nothing came for {timeout:g} s") from error

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from ..errors import ClaryError, MissingExtraError, PlatformError, UserError
 from .executors import Container, usable_memory
+from .folder import DOCKER
 
 __all__ = ["Dockers"]
 
@@ -42,16 +43,18 @@ class Dockers:
     name = "docker"
 
     def __init__(self, state: Path) -> None:
+        self._state = state
         self._id = hashlib.sha256(os.fsencode(state.resolve())).hexdigest()[:12]
         self._lock = threading.Lock()  # one network for the hosts of a group, which start at once
 
     def check(self, container: Container) -> None:
-        """Whether an engine answers and has the image; what is none of ours is pulled where it has not."""
+        """Whether an engine answers, and has the image if it is one of ours; any other is fetched at the start."""
         self._image(container)
 
     def start(self, container: Container, group: str) -> _Contained:
         """Start it in the network of its group."""
-        image = self._image(container)
+        image = self._image(container) or self._pulled(container.image)
+        (self._state / DOCKER).touch()
         with self._lock, _asking(f"make a network for {group}"):
             network = self._network(group, isolated=container.isolated)
         where = _Place(container, network)
@@ -98,8 +101,8 @@ class Dockers:
     def _labels(self, group: str) -> dict[str, str]:
         return {"clary.platform": self._id, "clary.group": group}
 
-    def _image(self, container: Container) -> str:
-        """The name under which the engine has the image."""
+    def _image(self, container: Container) -> str | None:
+        """The name under which the engine has the image; None for one that has to be fetched."""
         names = [container.image]
         if container.algorithm is not None:
             of = (container.algorithm, "all")
@@ -112,8 +115,7 @@ class Dockers:
                 f"there is no image of {container.algorithm} here: make it by  make image "
                 f"ALGORITHM={container.algorithm}  or all of them by  make images  in clary's source tree"
             )
-        self._pull(container.image)
-        return container.image
+        return None
 
     def _has(self, image: str) -> bool:
         images = self._client.images  # which says so where the SDK is missing
@@ -124,7 +126,7 @@ class Dockers:
             return True
         return False
 
-    def _pull(self, image: str) -> None:
+    def _pulled(self, image: str) -> str:
         """Fetch an image as nobody in particular; one that comes too late is there for the next job."""
         failures: list[ClaryError] = []
 
@@ -143,6 +145,7 @@ class Dockers:
             raise UserError(f"the image {image} was not pulled within {_PULL:.0f} s: {advice}")
         if failures:
             raise UserError(f"the image {image} is not here; {failures[0]}: {advice}") from failures[0]
+        return image
 
     def _network(self, group: str, *, isolated: bool) -> str | None:
         """The name of the group's network, which is made at need; None where the engine can make none."""
@@ -320,7 +323,9 @@ class _Contained:
 
     def _read(self) -> bytes | None:
         """Some frames of output; empty at its end, None where there is none now."""
-        ready, _, _ = select.select([self._output], [], [], _TICK)
+        poll = select.poll()
+        poll.register(self._output, select.POLLIN | select.POLLHUP)
+        ready = poll.poll(1000 * _TICK)
         return os.read(self._output.fileno(), _BLOCK) if ready else None
 
     def _enforce(self) -> None:

@@ -1,4 +1,4 @@
-"""Live endpoints: each a thread that starts the containers of its variants, and starts them again when they die."""
+"""Live endpoints: each a thread that tells how its variants are, each a thread that keeps its containers up."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from typing import Any, Final
 
 from ..errors import ClaryError, PlatformError
@@ -18,6 +18,7 @@ from .executors import Instance
 from .faults import ServiceUnavailable, ValidationError
 from .platform import Platform
 from .served import Heard, Served, UnhealthyError
+from .store import insist
 from .targets import Target
 
 __all__ = ["KIND", "Endpoint", "live_endpoint"]
@@ -56,9 +57,11 @@ class Endpoint(threading.Thread):
         self.log = f"arn:aws:logs:{region}:{platform.account}:log-group:{self.group}"
         self.asynchronous = AsyncInvocations(platform, name, self.target)
         self._variants: Sequence[_Variant] = ()  # replaced as a whole: those who ask see the old ones or the new ones
+        self._coming: Sequence[_Variant] = ()  # of a new endpoint or an update: they do not all answer yet
+        self._leaving: Sequence[_Variant] = ()
+        self._told: tuple[str, str | None] | None = None
         self._deleted = threading.Event()
         self._stirred = threading.Event()
-        self._leaving: list[threading.Thread] = []
 
     def begin(self) -> None:
         """Let it run, so that others find it, unless it does already."""
@@ -68,7 +71,6 @@ class Endpoint(threading.Thread):
     def stop(self) -> None:
         """Delete it."""
         self._deleted.set()
-        self._stirred.set()
 
     def update(self) -> None:
         """Look again at what it is to run."""
@@ -82,6 +84,20 @@ class Endpoint(threading.Thread):
     def is_ending(self) -> bool:
         """Whether nobody needs its containers any more."""
         return self._deleted.is_set() or self.platform.closing.is_set()
+
+    def check(self) -> None:
+        """Whether it has variants that answer, or will again.
+
+        Raises
+        ------
+        ValidationError
+            When it has none.
+        """
+        if not self._variants:
+            status = self.platform.store.status(KIND, self.name) or "Deleting"
+            raise ValidationError(
+                f"Endpoint {self.name} of account {self.platform.account} is not in service: its status is {status}"
+            )
 
     @contextmanager
     def target(self, name: str | None = None) -> Iterator[Target]:
@@ -104,24 +120,24 @@ class Endpoint(threading.Thread):
     def run(self) -> None:
         """Keep it alive until it is deleted or the platform ends."""
         step = self._bring_up
-        while not self.is_ending():
-            try:
-                step()
-            except Exception as error:  # noqa: BLE001  # the edge of the thread, which can still be told to end
-                emit(f"endpoint {self.name} failed: {error!r}")
-                self._settle(failure=f"the local platform failed: {error!r}")
-            step = self._look
-            self._stirred.wait(_TICK)
-        self._end()
+        try:
+            while not self.is_ending():
+                try:
+                    step()
+                except Exception as error:  # noqa: BLE001  # the edge of the thread, which can still be told to end
+                    emit(f"endpoint {self.name} failed: {error!r}")
+                    self._leave(self._coming, 0)
+                    self._coming = ()
+                    self._settle(f"the local platform failed: {error!r}")
+                step = self._look
+                self._deleted.wait(_TICK)
+        finally:
+            self._end()
 
     def _choose(self, name: str | None) -> Target:
         variants = self._variants
         if not variants:
-            thing = self.platform.store.get(KIND, self.name)
-            status = thing.status if thing else "Deleting"
-            raise ValidationError(
-                f"Endpoint {self.name} of account {self.platform.account} is not in service: its status is {status}"
-            )
+            raise ServiceUnavailable(f"endpoint {self.name} is not in service: ask later")
         asked = [one for one in variants if (one.weight > 0 if name is None else one.name == name)]
         if not asked:
             told = "every weight is 0: name one as TargetVariant" if name is None else f"there is none called {name}"
@@ -134,129 +150,135 @@ class Endpoint(threading.Thread):
         return found
 
     def _bring_up(self) -> None:
+        """Start the variants: those that have been in service as often as it takes, new ones once."""
         shutil.rmtree(self.platform.folder.work("endpoints", self.name), ignore_errors=True)  # of an earlier run
-        thing = self.platform.store.get(KIND, self.name)
+        thing = insist(lambda: self.platform.store.get(KIND, self.name), self.platform.closing)
         if thing is None:
             return
+        if thing.status == "Deleting":  # since before others could find this thread
+            self._deleted.set()
+            return
+        insist(self.asynchronous.resume, self.platform.closing)
         if "_Next" in thing.document:
             self._stirred.set()
-        try:
-            self._variants = self._brought_up(thing.document["_Now"], thing.document["ProductionVariants"])
-        except ClaryError as error:
-            self._say("Failed", str(error))
-        else:
-            self._say("InService")
-        self.asynchronous.resume()
+        now, summaries = thing.document["_Now"], thing.document["ProductionVariants"]
+        if "_Served" in thing.document:
+            self._variants = self._planned(now, summaries, lasting=True)
+            _start(self._variants)
+        elif "_Next" not in thing.document:
+            self._coming = self._planned(now, summaries)
+            _start(self._coming)
 
-    def _brought_up(self, plan: Mapping[str, Any], summaries: Sequence[Mapping[str, Any]]) -> Sequence[_Variant]:
-        """The variants of a plan, which answer."""
+    def _planned(
+        self, plan: Mapping[str, Any], summaries: Sequence[Mapping[str, Any]], *, lasting: bool = False
+    ) -> Sequence[_Variant]:
+        """The variants of a plan, which are still to be started."""
         weights = {one["VariantName"]: one["CurrentWeight"] for one in summaries}
-        variants = [
-            _Variant(self, config, plan["Models"][config["ModelName"]], weights[config["VariantName"]])
+        return [
+            _Variant(self, config, plan["Models"][config["ModelName"]], weights[config["VariantName"]], lasting=lasting)
             for config in plan["ProductionVariants"]
         ]
-        try:
-            for variant in variants:
-                variant.begin()
-            for variant in variants:
-                variant.wait()
-        except ClaryError:
-            self._retire(variants, 0)
-            raise
-        return variants
 
     def _look(self) -> None:
         """See to what has changed."""
-        if self._stirred.is_set():
+        if self._coming:
+            self._follow()
+        elif self._stirred.is_set():
             self._stirred.clear()
             self._update()
-        for variant in self._variants:
-            if reason := variant.dead():
-                self._say("Failed", reason)
-                variant.bury()
-        down = [variant for variant in self._variants if variant.target is None]
-        for variant in down:
-            self._restart(variant)
-        if down and all(variant.target for variant in self._variants):
-            self._say("InService")
-
-    def _restart(self, variant: _Variant) -> None:
-        """Start a variant again when it is time."""
-        if time.monotonic() < variant.due:
-            return
-        try:
-            variant.begin()
-            variant.wait()
-        except ClaryError as error:
-            self._say("Failed", str(error))
-            variant.close(0)
-            variant.postpone()
+        else:
+            self._report()
 
     def _update(self) -> None:
-        """Replace the variants by those of the next plan, if there is one, when these answer."""
-        thing = self.platform.store.get(KIND, self.name)
-        plan = thing and thing.document.get("_Next")
-        if not plan:
+        """Start the variants of the next plan, if there is one."""
+        thing = insist(lambda: self.platform.store.get(KIND, self.name), self.platform.closing)
+        if thing is not None and (plan := thing.document.get("_Next")):
+            self._coming = self._planned(plan, plan["Summaries"])
+            _start(self._coming)
+
+    def _follow(self) -> None:
+        """Let the variants that are being started take over when all of them answer, or none when one does not."""
+        failures = [variant.failure for variant in self._coming if variant.failure is not None]
+        if not failures and not all(variant.target for variant in self._coming):
             return
-        before = self._variants
-        try:
-            self._variants = self._brought_up(plan, plan["Summaries"])
-        except ClaryError as error:
-            self._settle(failure=str(error))
+        coming, self._coming = self._coming, ()
+        if failures:
+            self._leave(coming, 0)
+            self._settle(failures[0])
         else:
+            before, self._variants = self._variants, coming
             self._settle()
-            self._retire(before, _PATIENCE)
+            self._leave(before, _PATIENCE)
+
+    def _report(self) -> None:
+        """Note how the variants are, unless that is known or they are just being started."""
+        down = [variant for variant in self._variants if variant.target is None]
+        failures = [variant.failure for variant in down if variant.failure is not None]
+        state = ("Failed", failures[0]) if failures else ("InService", None)
+        if not self._variants or (down and not failures) or state == self._told:
+            return
+
+        def note(document: dict[str, Any]) -> None:
+            if "_Next" not in document:  # else it is updated, which ends with a status
+                _note(document, *state)
+
+        self._write(note)
+        self._told = state
 
     def _settle(self, failure: str | None = None) -> None:
-        """Note how an update has ended."""
-        if self.is_ending():  # the next platform updates it
-            return
-        with self.platform.store.changing(KIND, self.name, "EndpointStatus") as document:
-            if document is None or document["EndpointStatus"] == "Deleting":
-                return
+        """Note how the start or an update has ended."""
+        state = "InService" if self._variants and all(variant.target for variant in self._variants) else "Failed"
+
+        def settle(document: dict[str, Any]) -> None:
             plan = document.pop("_Next", None)
             if plan and failure is None:
                 document["EndpointConfigName"] = plan["EndpointConfigName"]
                 document["ProductionVariants"] = plan.pop("Summaries")
                 document["_Now"] = plan
-            lives = bool(self._variants) and all(variant.target for variant in self._variants)
-            _note(document, "InService" if lives else "Failed", failure)
+            _note(document, state, failure)
 
-    def _say(self, status: str, failure: str | None = None) -> None:
-        """Note how it is, unless it is about to become something else."""
-        if self.is_ending():
-            return
-        with self.platform.store.changing(KIND, self.name, "EndpointStatus") as document:
-            if document is not None and document["EndpointStatus"] != "Deleting" and "_Next" not in document:
-                _note(document, status, failure)
+        self._write(settle)
+        self._told = (state, None)
 
-    def _retire(self, variants: Sequence[_Variant], patience: float) -> None:
+    def _write(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change what describes it, however long that takes, unless it ends: the next platform finds it as it was."""
+
+        def write() -> None:
+            with self.platform.store.changing(KIND, self.name, "EndpointStatus") as document:
+                if document is not None and document["EndpointStatus"] != "Deleting":
+                    change(document)
+
+        if not self.is_ending():
+            insist(write, self.platform.closing)
+
+    def _leave(self, variants: Sequence[_Variant], patience: float) -> None:
         """End variants while others go on."""
-        self._leaving = [thread for thread in self._leaving if thread.is_alive()]
         for variant in variants:
-            thread = threading.Thread(target=variant.close, args=[patience], name=variant.name, daemon=True)
-            thread.start()
-            self._leaving.append(thread)
+            variant.end(patience)
+        self._leaving = [variant for variant in (*self._leaving, *variants) if variant.is_alive()]
 
     def _end(self) -> None:
         """End all containers; of an endpoint that was deleted nothing is left."""
         variants, self._variants = self._variants, ()
-        self._retire(variants, 0)
+        self._leave([*variants, *self._coming], 0)
         deadline = time.monotonic() + _PATIENCE + _END
-        for thread in self._leaving:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        for variant in self._leaving:
+            variant.join(max(0.0, deadline - time.monotonic()))
         if self._deleted.is_set():
-            self.asynchronous.forget()
             shutil.rmtree(self.platform.folder.work("endpoints", self.name), ignore_errors=True)
-            thing = self.platform.store.get(KIND, self.name)
-            self.platform.jobs.pop((KIND, self.name), None)
-            if thing is not None:
-                self.platform.store.untag(thing.document["EndpointArn"])
-                self.platform.store.remove(KIND, self.name)
+            self.platform.jobs.pop((KIND, self.name), None)  # before the name is free for another
+            insist(self._forget, self.platform.closing)
+
+    def _forget(self) -> None:
+        self.asynchronous.forget()
+        thing = self.platform.store.get(KIND, self.name)
+        if thing is not None:
+            self.platform.store.untag(thing.document["EndpointArn"])
+            self.platform.store.remove(KIND, self.name)
 
 
-class _Variant:
-    """A production variant: its containers, which may be down.
+class _Variant(threading.Thread):
+    """A production variant: its containers, which are started again when they die.
 
     Parameters
     ----------
@@ -268,31 +290,86 @@ class _Variant:
         What describes its model.
     weight
         Its share of the requests.
+    lasting
+        Whether they are started again, too, when they have never answered.
+
+    Attributes
+    ----------
+    target
+        The containers, while they answer.
+    failure
+        Why they do not; None while they are started for the first time, too.
     """
 
-    def __init__(self, endpoint: Endpoint, config: Mapping[str, Any], model: Mapping[str, Any], weight: float) -> None:
-        self.name: str = config["VariantName"]
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        config: Mapping[str, Any],
+        model: Mapping[str, Any],
+        weight: float,
+        *,
+        lasting: bool,
+    ) -> None:
+        super().__init__(name=config["VariantName"], daemon=True)
         self.weight = weight
         self.target: Target | None = None
-        self.due = 0.0
+        self.failure: str | None = None
         self._endpoint = endpoint
         self._config = config
         self._model = model
-        self._served: Served | None = None
+        self._lasting = lasting
         self._pause = _FIRST
-        self._since = time.monotonic()
+        self._patience = 0.0
+        self._over = threading.Event()
 
-    def begin(self) -> None:
-        """Start its containers; `wait` for them.
+    def run(self) -> None:
+        """Keep the containers up until they are not needed any more."""
+        while not self._is_over():
+            try:
+                self._live()
+            except ClaryError as error:
+                self.failure = str(error)
+            except Exception as error:  # noqa: BLE001  # the edge of the thread
+                emit(f"production variant {self.name} of endpoint {self._endpoint.name} failed: {error!r}")
+                self.failure = f"the local platform failed: {error!r}"
+            if not self._lasting:
+                return
+            self._over.wait(self._pause)
+            self._pause = min(2 * self._pause, _LONGEST)
 
-        Raises
-        ------
-        PlatformError
-            When they cannot be started, in AWS's words.
-        """
+    def end(self, patience: float) -> None:
+        """End the containers, after `patience` seconds at most for what they have been asked."""
+        self._patience = patience
+        self._over.set()
+
+    def _is_over(self) -> bool:
+        return self._over.is_set() or self._endpoint.is_ending()
+
+    def _live(self) -> None:
+        """Start the containers, and stay until one dies or they are not needed any more."""
+        with closing(self._served()) as served:
+            with self._telling():
+                served.start()
+            self._lasting = True
+            since = time.monotonic()
+            target = Target(self._endpoint.platform, self._model, served, self._endpoint.log, self.name)
+            self.target, self.failure = target, None
+            try:
+                while (reason := served.dead()) is None and not self._is_over():
+                    self._over.wait(_TICK)
+                if reason is not None:
+                    self.failure = f"production variant {self.name}: {reason}"
+            finally:  # after the failure is told: it is never down without a reason
+                self.target = None
+                target.retire(self._patience)
+            if time.monotonic() > since + _WELL:
+                self._pause = _FIRST
+
+    def _served(self) -> Served:
+        """New containers."""
         run = uuid.uuid4().hex[:17]
         platform, endpoint = self._endpoint.platform, self._endpoint.name
-        self._served = Served(
+        return Served(
             platform,
             self._model,
             group=f"{endpoint}-{self.name}-{run}",
@@ -300,44 +377,8 @@ class _Variant:
             heard=self._listener(f"{self.name}/i-{run}"),
             instance=Instance.of(self._config.get("InstanceType", "")),
             startup=self._config.get("ContainerStartupHealthCheckTimeoutInSeconds", 240),
-            unwanted=self._endpoint.is_ending,
+            unwanted=self._is_over,
         )
-        with self._telling():
-            self._served.begin()
-
-    def wait(self) -> None:
-        """Return when they answer."""
-        assert self._served is not None  # noqa: S101  # it has begun
-        with self._telling():
-            self._served.wait()
-        self._since = time.monotonic()
-        self.target = Target(self._endpoint.platform, self._model, self._served, self._endpoint.log, self.name)
-
-    def dead(self) -> str | None:
-        """Why it has gone down just now, if it has."""
-        if self.target is None or self._served is None or (reason := self._served.dead()) is None:
-            return None
-        return f"production variant {self.name}: {reason}"
-
-    def bury(self) -> None:
-        """End what is left of its containers, of which one has died, and let them be started again."""
-        self.close(0)
-        if time.monotonic() > self._since + _WELL:
-            self._pause = _FIRST
-        self.postpone()
-
-    def postpone(self) -> None:
-        """Let it be started again after a pause."""
-        self.due = time.monotonic() + self._pause
-        self._pause = min(2 * self._pause, _LONGEST)
-
-    def close(self, patience: float) -> None:
-        """End its containers, after `patience` seconds at most for what they have been asked."""
-        target, self.target = self.target, None
-        if target is not None:
-            target.retire(patience)
-        if self._served is not None:
-            self._served.close()
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
@@ -363,6 +404,11 @@ class _Variant:
         return heard
 
 
+def _start(variants: Sequence[_Variant]) -> None:
+    for variant in variants:
+        variant.start()
+
+
 def live_endpoint(platform: Platform, name: str) -> Endpoint | None:
     """The endpoint of that name that runs here."""
     found = platform.jobs.get((KIND, name))
@@ -371,6 +417,8 @@ def live_endpoint(platform: Platform, name: str) -> Endpoint | None:
 
 def _note(document: dict[str, Any], status: str, failure: str | None = None) -> None:
     document["EndpointStatus"] = status
+    if status == "InService":
+        document["_Served"] = True
     document.pop("FailureReason", None)
     if failure is not None:
         document["FailureReason"] = failure[:_REASON]

@@ -16,10 +16,13 @@ from typing import IO, Any, Final
 from ..containers.files import atomic
 from ..errors import PlatformError, UserError
 
-__all__ = ["ACCOUNT", "Address", "StateFolder", "default_folder"]
+__all__ = ["ACCOUNT", "DOCKER", "Address", "StateFolder", "default_folder"]
 
 ACCOUNT: Final = "123456789012"
 """The account that everything is in: moto's, which STS tells clients."""
+
+DOCKER: Final = "docker"
+"""The file that tells that containers of Docker's were started."""
 
 _OURS: Final = "clary.db"
 _LOCK: Final = "lock"

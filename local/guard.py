@@ -49,7 +49,7 @@ class Guard:
         if not self._token and not is_loopback(_name(host)):
             return Response(f"the host {host!r} is not this machine: give the platform a --token", 403)
         origin = environ.get("HTTP_ORIGIN")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _place(origin) != host:
             return Response(f"a page of {origin} may not ask", 403)
         if self._token and not any(hmac.compare_digest(key.encode(), self._token.encode()) for key in _keys(environ)):
             told = "the access key is not the platform's token: set AWS_ACCESS_KEY_ID as  clary env  prints it"
@@ -59,7 +59,18 @@ class Guard:
 
 def _name(host: str) -> str:
     """A host without its port."""
-    return urlsplit(f"//{host}").hostname or ""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _place(origin: str) -> str:
+    """Host and port of an origin."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def _keys(environ: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ..containers.feeder import Feeder
-from ..errors import ChannelError, ClaryError
+from ..errors import ChannelError, ClaryError, PlatformError
 from .data import ChannelData
 from .executors import Container, Executor
 
@@ -82,8 +82,8 @@ class Host(threading.Thread):
                 self.code = running.code
         except ClaryError as error:
             self.error = error
-        except OSError as error:  # no process, no FIFO
-            self.error = ChannelError(f"the host {self.container.name} could not be started: {error}")
+        except Exception as error:  # noqa: BLE001  # the edge of the thread: no process, no FIFO, a name with a NUL
+            self.error = PlatformError(f"the host {self.container.name} could not be run: {error}")
 
     def end(self, grace: float) -> None:
         """Tell the container to end within `grace` seconds; a shorter time counts."""
@@ -92,7 +92,7 @@ class Host(threading.Thread):
     @property
     def failed(self) -> bool:
         """Whether it has ended badly."""
-        return self.error is not None or bool(self.code)
+        return not self.is_alive() and self.code != 0
 
     @property
     def failure(self) -> str:

@@ -23,6 +23,7 @@ from .model_data import MissingDataError, place_archive
 __all__ = ["MultiModel", "RefusedLoadError"]
 
 _LOAD: Final = 360.0  # seconds that a container has to load a model
+_AT_ONCE: Final = 4  # models that are fetched and loaded at a time
 _ADVICE: Final = (
     "Please ensure that there is an object located at the URL and that the role passed to CreateModel has permissions "
     "to download the model."
@@ -78,6 +79,7 @@ class MultiModel:
         self._connections = connections
         self._lock = threading.Lock()
         self._models: OrderedDict[str, _Model] = OrderedDict()  # that was asked last is the last
+        self._loads = threading.BoundedSemaphore(_AT_ONCE)
         self._room = threading.Lock()  # one at a time makes room: two could each unload what the other has loaded
 
     @contextmanager
@@ -123,12 +125,23 @@ class MultiModel:
                 raise ModelNotReadyException(f"the model {at} is still loading")
             try:
                 if not model.loaded:
-                    self._load(model, at)
+                    with self._turn(at):
+                        self._load(model, at)
             finally:
                 model.loading.release()
             yield model
         finally:
             self._give_back(at.key, model)
+
+    @contextmanager
+    def _turn(self, at: Location) -> Iterator[None]:
+        """Wait until few others are being loaded: they would only keep each other from it."""
+        if not self._loads.acquire(timeout=_LOAD):
+            raise ModelNotReadyException(f"the model {at} waits for others to be loaded")
+        try:
+            yield
+        finally:
+            self._loads.release()
 
     def _load(self, model: _Model, at: Location) -> None:
         """Fetch a model and have it loaded; others go where there is no room."""

@@ -29,7 +29,7 @@ _SDK: Final = re.compile(r"sagemaker[-_]?(python-sdk|core)", re.IGNORECASE)
 _LONG: Final = 25.0  # seconds; clients wait a minute for an answer
 _SHORT: Final = 5.0  # the SDK prints log lines between its questions
 _AT_ONCE: Final = 16  # questions that are held back together, so that threads are left for others
-_STEP: Final = 0.03
+_STEP: Final = 1.0  # seconds between two looks at whether the platform ends
 
 
 class Patience:
@@ -54,10 +54,8 @@ class Patience:
             kind, field = _ASKED[operation]
             deadline = time.monotonic() + limit
             while time.monotonic() < deadline and not self._platform.closing.is_set():
-                thing = self._platform.store.get(kind, request[field])
-                if thing is None or thing.status not in _UNDER_WAY:
+                if self._platform.store.await_change(kind, request[field], _UNDER_WAY, _STEP):
                     return
-                time.sleep(_STEP)
         finally:
             self._places.release()
 

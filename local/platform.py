@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -11,13 +12,13 @@ from ..containers.registries import algorithm_of
 from ..errors import ClaryError
 from ..logs import emit
 from .executors import Container, Executor
-from .folder import ACCOUNT, StateFolder
+from .folder import ACCOUNT, DOCKER, StateFolder
 from .logs import Logs
 from .store import Store
 
 __all__ = ["Job", "Platform"]
 
-_END: Final = 10  # seconds for everything that runs to end with the platform
+_END: Final = 20  # seconds for everything that runs to end with the platform
 
 
 class Job(Protocol):
@@ -61,6 +62,8 @@ class Platform:
     ----------
     closing
         Set when the platform ends: what runs ends, and is taken up again by the next one.
+    beginning
+        Held by whoever looks whether a job runs, to run it.
     jobs
         Kind and name → what runs.
     """
@@ -74,6 +77,7 @@ class Platform:
     region: str
     account: str = ACCOUNT
     closing: threading.Event = field(default_factory=threading.Event)
+    beginning: threading.Lock = field(default_factory=threading.Lock)
     jobs: dict[tuple[str, str], Job] = field(default_factory=dict)
 
     def executor_of(self, container: Container) -> Executor:
@@ -92,13 +96,21 @@ class Platform:
         """The algorithm of ours that an image stands for."""
         return algorithm_of(image)
 
-    def close(self) -> None:
-        """End everything that runs, and let go of what is known."""
-        self.closing.set()
-        for job in list(self.jobs.values()):
-            job.join(_END)
+    def sweep(self) -> None:
+        """End containers that nobody looks after any more."""
         with suppress(ClaryError):
             self.docker.sweep()
+
+    def close(self) -> None:
+        """End everything that runs, and let go of what is known; it may be called again."""
+        if self.closing.is_set():
+            return
+        self.closing.set()
+        deadline = time.monotonic() + _END
+        for job in list(self.jobs.values()):
+            job.join(max(0.0, deadline - time.monotonic()))
+        if (self.folder.path / DOCKER).exists():
+            self.sweep()
         for (kind, name), job in self.jobs.items():
             if job.is_alive():
                 emit(f"{kind} {name} does not end")

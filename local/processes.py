@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import sys
@@ -15,7 +16,11 @@ from .executors import Container, usable_memory
 __all__ = ["Processes"]
 
 _LOOPBACK: Final = "127.0.0.1"
+_STARTED: Final = itertools.count()
 _OURS: Final = ("AWS_", "CLARY_", "SAGEMAKER_", "SM_")  # variables of the platform that are none of a job's business
+
+_NOT_TAKEN: Final = ("CLARY_", "LD_", "PYTHON", "SAGEMAKER_BASE_DIR")
+"""How variables begin that a request may not set: they would move the process out of its folder, or run other code."""
 
 
 class Processes:
@@ -47,7 +52,8 @@ class _Process:
 
     def __init__(self, container: Container) -> None:
         self._port = _free_port() if container.word == "serve" else 0
-        environment = {**container.environment}
+        given = container.environment.items()
+        environment = {name: value for name, value in given if not name.startswith(_NOT_TAKEN)}
         if container.algorithm is not None:
             environment["CLARY_ALGORITHM"] = container.algorithm
         if container.word == "serve":
@@ -99,7 +105,8 @@ def _limit(process: int, container: Container) -> None:
         resource.prlimit(process, resource.RLIMIT_DATA, (memory, memory))
     cores = sorted(os.sched_getaffinity(0))
     if container.instance.cpus is not None and container.instance.cpus < len(cores):
-        os.sched_setaffinity(process, cores[: container.instance.cpus])
+        first = next(_STARTED) % len(cores)  # so that small instances do not all share the same
+        os.sched_setaffinity(process, (cores[first:] + cores[:first])[: container.instance.cpus])
 
 
 def _free_port() -> int:

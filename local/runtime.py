@@ -6,9 +6,10 @@ import base64
 import http.client
 import json
 import re
+import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
@@ -16,18 +17,19 @@ from werkzeug.wrappers import Request, Response
 
 from ..errors import ClaryError
 from ..logs import emit
-from .connections import LateError
+from .connections import LateError, header
 from .endpoints import Endpoint, live_endpoint
 from .event_stream import MEDIA_TYPE, exception, payload_part
 from .faults import Fault, InternalFailure, ModelError, ServiceUnavailable, ValidationError
 from .platform import Platform
-from .targets import Invocation, Target
+from .targets import Invocation
 
 __all__ = ["Runtime"]
 
 _MOST: Final = 100 << 20  # bytes of a request
 _INLINE: Final = 128_000  # bytes of a request that is answered later
 _PIECE: Final = 1 << 16  # bytes of a stream in one frame
+_BYTES: Final = "application/octet-stream"
 _PATH: Final = re.compile(
     r"/endpoints/(?P<name>[^/]+)/(?P<way>invocations|async-invocations|invocations-response-stream)"
 )
@@ -39,6 +41,9 @@ _VARIANT: Final = "x-Amzn-Invoked-Production-Variant"
 _TIMEOUT: Final = 900  # seconds of an asynchronous invocation
 _LIFE: Final = 21_600  # seconds that it may wait
 _AT_ONCE: Final = 4  # asynchronous invocations, where nothing is said
+_SLOTS: Final = 24  # invocations under way, so that half of the port's threads are left for all else
+_SHOWN: Final = 100  # characters of what is refused
+_TURN: Final = 60.0  # seconds that another one waits
 
 Environ = dict[str, Any]
 
@@ -54,6 +59,7 @@ class Runtime:
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
+        self._slots = threading.BoundedSemaphore(_SLOTS)
 
     def __call__(self, environ: Environ, start: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request."""
@@ -66,8 +72,12 @@ class Runtime:
         except Exception as error:  # noqa: BLE001  # the edge of the process
             emit(f"{environ.get('PATH_INFO')} failed: {error!r}")
             response = _refused(InternalFailure(f"the local platform failed: {error!r}"))
-        response.headers["x-amzn-RequestId"] = str(uuid.uuid4())
-        return response(environ, start)
+        with ExitStack() as stack:
+            stack.callback(response.close)
+            response.headers["x-amzn-RequestId"] = str(uuid.uuid4())
+            parts = response(environ, start)
+            stack.pop_all()  # whoever sends the answer closes it
+        return parts
 
     def _response(self, request: Request) -> Response:
         found = _PATH.fullmatch(request.path)
@@ -77,8 +87,45 @@ class Runtime:
         endpoint = live_endpoint(self._platform, name)
         if endpoint is None:
             raise ValidationError(f"Endpoint {name} of account {self._platform.account} not found.")
-        ways = {"invocations": _invoke, "async-invocations": self._accept, "invocations-response-stream": _stream}
-        return ways[found["way"]](request, endpoint)
+        endpoint.check()
+        ways = {"invocations": self._invoke, "async-invocations": self._accept}
+        return ways.get(found["way"], self._stream)(request, endpoint)
+
+    def _invoke(self, request: Request, endpoint: Endpoint) -> Response:
+        """Ask a container and wait for its answer."""
+        invocation = _invocation(request, "Accept")
+        with self._turn(), endpoint.target(_header(request, "Target-Variant") or None) as target:
+            answer = target.ask(invocation)
+        headers = {name: value for name in _PASSED_BACK if (value := header(answer.headers, name)) is not None}
+        headers[_VARIANT] = target.variant
+        return Response(answer.body, 200, headers, content_type=header(answer.headers, "Content-Type") or _BYTES)
+
+    def _stream(self, request: Request, endpoint: Endpoint) -> Response:
+        """Ask a container and hand on its answer as it comes."""
+        invocation = _invocation(request, f"{_OURS}Accept")
+        with ExitStack() as stack:
+            stack.enter_context(self._turn())
+            target = stack.enter_context(endpoint.target(_header(request, "Target-Variant") or None))
+            answer = stack.enter_context(target.opened(invocation))
+            headers = {
+                _VARIANT: target.variant,
+                f"{_OURS}Content-Type": header(answer.headers, "Content-Type") or _BYTES,
+            }
+            if attributes := header(answer.headers, f"{_OURS}Custom-Attributes"):
+                headers[f"{_OURS}Custom-Attributes"] = attributes
+            response = Response(None, 200, headers, content_type=MEDIA_TYPE)
+            response.response = _Stream(answer, stack.pop_all())
+            return response
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait until few enough others are under way."""
+        if not self._slots.acquire(timeout=_TURN):
+            raise ServiceUnavailable(f"{_SLOTS} other invocations have been under way for {_TURN:g} s: ask later")
+        try:
+            yield
+        finally:
+            self._slots.release()
 
     def _accept(self, request: Request, endpoint: Endpoint) -> Response:
         """Take on a request that is answered in S3."""
@@ -100,8 +147,8 @@ class Runtime:
             "headers": _passed(request, f"{_OURS}Content-Type", f"{_OURS}Accept"),
             "output": output,
             "failure": failure,
-            "timeout": _number(request, "InvocationTimeoutSeconds", _TIMEOUT),
-            "ttl": _number(request, "RequestTTLSeconds", _LIFE),
+            "timeout": _number(request, "InvocationTimeoutSeconds", _TIMEOUT, 3600),
+            "ttl": _number(request, "RequestTTLSeconds", _LIFE, _LIFE),
         }
         endpoint.asynchronous.accept(accepted, client.get("MaxConcurrentInvocationsPerInstance", _AT_ONCE))
         answer = {"InferenceId": _header(request, "Inference-Id") or job}
@@ -111,45 +158,26 @@ class Runtime:
         return Response(json.dumps(answer), 202, headers, content_type="application/json")
 
 
-def _invoke(request: Request, endpoint: Endpoint) -> Response:
-    """Ask a container and wait for its answer."""
-    invocation = _invocation(request, "Accept")
-    with endpoint.target(_header(request, "Target-Variant") or None) as target:
-        answer = target.ask(invocation)
-    headers = {name: value for name in _PASSED_BACK if (value := answer.headers.get(name)) is not None}
-    headers[_VARIANT] = target.variant
-    kind = answer.headers.get("Content-Type", "application/octet-stream")
-    return Response(answer.body, 200, headers, content_type=kind)
-
-
-def _stream(request: Request, endpoint: Endpoint) -> Response:
-    """Ask a container and hand on its answer as it comes."""
-    invocation = _invocation(request, f"{_OURS}Accept")
-    stream = _Stream(endpoint, _header(request, "Target-Variant") or None, invocation)
-    headers = {_VARIANT: stream.variant, f"{_OURS}Content-Type": stream.content_type}
-    if attributes := stream.attributes:
-        headers[f"{_OURS}Custom-Attributes"] = attributes
-    return Response(stream, 200, headers, content_type=MEDIA_TYPE)
-
-
 class _Stream:
-    """The frames of an answer; whoever makes one closes it."""
+    """The frames of an answer; whoever makes one closes it.
 
-    def __init__(self, endpoint: Endpoint, variant: str | None, invocation: Invocation) -> None:
-        self._open = ExitStack()
-        with ExitStack() as stack:
-            target: Target = stack.enter_context(endpoint.target(variant))
-            self._response: http.client.HTTPResponse = stack.enter_context(target.opened(invocation))
-            self._open = stack.pop_all()
-        self.variant = target.variant
-        self.content_type = self._response.headers.get("Content-Type", "application/octet-stream")
-        self.attributes = self._response.headers.get(f"{_OURS}Custom-Attributes")
+    Parameters
+    ----------
+    answer
+        Of which the body is still to be read.
+    held
+        What is let go at the end.
+    """
+
+    def __init__(self, answer: http.client.HTTPResponse, held: ExitStack) -> None:
+        self._answer = answer
+        self._held = held
 
     def __iter__(self) -> Iterator[bytes]:
         """Give the frames."""
         try:
-            with self._open:
-                while piece := self._response.read1(_PIECE):
+            with self._held:
+                while piece := self._answer.read1(_PIECE):
                     yield payload_part(piece)
         except ModelError as error:
             late = isinstance(error.__cause__, LateError)
@@ -158,7 +186,7 @@ class _Stream:
 
     def close(self) -> None:
         """Let go of the container."""
-        self._open.close()
+        self._held.close()
 
 
 def _invocation(request: Request, accept: str) -> Invocation:
@@ -182,11 +210,12 @@ def _header(request: Request, name: str) -> str:
     return request.headers.get(f"{_OURS}{name}", "")
 
 
-def _number(request: Request, name: str, usual: int) -> int:
+def _number(request: Request, name: str, usual: int, most: int) -> int:
     text = _header(request, name)
-    if text and not text.isdecimal():
-        raise ValidationError(f"{name} {text!r} is no number")
-    return int(text) if text else usual
+    number = int(text) if re.fullmatch(r"\d{1,9}", text, re.ASCII) else 0
+    if text and not 0 < number <= most:
+        raise ValidationError(f"{name} {text[:_SHOWN]!r} has to be a whole number from 1 to {most}")
+    return number or usual
 
 
 def _body(request: Request, most: int) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from ..containers.pipeline import LIMITS
@@ -15,7 +16,7 @@ from .faults import ValidationException
 from .operations import Call, operation
 from .platform import Platform
 from .served import containers_of
-from .store import Listing, TakenError, Thing
+from .store import Listing, TakenError, Thing, insist
 
 __all__ = ["take_up_endpoints"]
 
@@ -175,17 +176,19 @@ def delete_endpoint(call: Call) -> Mapping[str, Any]:
 
 def take_up_endpoints(platform: Platform) -> None:
     """Bring up the endpoints of an earlier run, and finish what was being deleted."""
-    for thing in platform.store.all(ENDPOINT):
-        endpoint = Endpoint(platform, thing.name, thing.document["_Region"])
-        if live_endpoint(platform, thing.name) is not None:  # it was created while those of before are taken up
-            continue
-        with platform.store.changing(ENDPOINT, thing.name, "EndpointStatus") as document:
-            if document is not None and document["EndpointStatus"] == "Deleting":
-                endpoint.stop()
-            elif document is not None:
-                document["EndpointStatus"] = "Updating" if "_Next" in document else "Creating"
-                document.pop("FailureReason", None)
-        endpoint.begin()
+    for thing in insist(lambda: platform.store.all(ENDPOINT), platform.closing) or ():
+        if live_endpoint(platform, thing.name) is None:  # else it was created while those of before are taken up
+            insist(partial(_take_up, platform, thing.name), platform.closing)
+
+
+def _take_up(platform: Platform, name: str) -> None:
+    with platform.store.changing(ENDPOINT, name, "EndpointStatus") as document:
+        if document is None:
+            return
+        if document["EndpointStatus"] != "Deleting":
+            document["EndpointStatus"] = "Updating" if "_Next" in document else "Creating"
+            document.pop("FailureReason", None)
+    Endpoint(platform, name, document["_Region"]).begin()
 
 
 def _added(call: Call, kind: str, name: str, document: Mapping[str, Any], status: str = "") -> str:

@@ -11,22 +11,27 @@ import binascii
 import copy
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import JSON, Engine, ForeignKeyConstraint, Index, create_engine, delete, event, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from ..logs import emit
 from .faults import ValidationException
 
-__all__ = ["Listing", "Metric", "Store", "TakenError", "Thing"]
+__all__ = ["Listing", "Metric", "Store", "TakenError", "Thing", "insist"]
 
 _PAGE: Final = 10  # things that a List answer has where nothing else is asked for
 _WAIT: Final = 30  # seconds for another writer
+_LAST: Final = (1 << 63) - 1  # what SQLite can count to
+_AGAIN: Final = 0.5  # seconds between two tries of a write that has to succeed
+
+T = TypeVar("T")
 
 
 class TakenError(Exception):
@@ -141,13 +146,23 @@ class Store:
         event.listen(self._engine, "connect", _prepare)
         _Base.metadata.create_all(self._engine)
         self._writing = threading.RLock()
+        self._changed = threading.Condition()
 
     def close(self) -> None:
         """Let go of the database."""
         self._engine.dispose()
 
-    def add(self, kind: str, name: str, document: Mapping[str, Any], *, status: str = "", parent: str = "") -> Thing:
-        """Keep a new thing.
+    def add(
+        self,
+        kind: str,
+        name: str,
+        document: Mapping[str, Any],
+        *,
+        status: str = "",
+        parent: str = "",
+        tags: tuple[str, Mapping[str, str]] | None = None,
+    ) -> Thing:
+        """Keep a new thing, with the tags of its ARN.
 
         Raises
         ------
@@ -157,8 +172,10 @@ class Store:
         now = time.time()
         row = _Row(kind=kind, name=name, status=status, parent=parent, created=now, modified=now, document=document)
         try:
-            with self._writing, Session(self._engine) as session, session.begin():
+            with self._change() as session:
                 session.add(row)
+                if tags is not None:
+                    session.add_all(_Tag(arn=tags[0], key=key, value=value) for key, value in tags[1].items())
                 session.flush()
                 return _thing(row)
         except IntegrityError as error:
@@ -169,6 +186,16 @@ class Store:
         with Session(self._engine) as session:
             row = session.get(_Row, (kind, name))
             return None if row is None else _thing(row)
+
+    def status(self, kind: str, name: str) -> str | None:
+        """The status of a thing; None where there is none."""
+        with Session(self._engine) as session:
+            return session.scalar(select(_Row.status).where(_Row.kind == kind, _Row.name == name))
+
+    def await_change(self, kind: str, name: str, statuses: Collection[str], timeout: float) -> bool:
+        """Wait until a thing has none of these statuses; whether it has none within `timeout` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.status(kind, name) not in statuses, timeout)
 
     @contextmanager
     def changing(self, kind: str, name: str, status: str | None = None) -> Iterator[dict[str, Any] | None]:
@@ -181,7 +208,7 @@ class Store:
         status
             The field that has its status, kept beside the document.
         """
-        with self._writing, Session(self._engine) as session, session.begin():
+        with self._change() as session:
             row = session.get(_Row, (kind, name))
             if row is None:
                 yield None
@@ -195,7 +222,7 @@ class Store:
 
     def remove(self, kind: str, name: str) -> bool:
         """Forget a thing with its metrics; whether there was one."""
-        with self._writing, Session(self._engine) as session, session.begin():
+        with self._change() as session:
             row = session.get(_Row, (kind, name))
             if row is not None:
                 session.delete(row)
@@ -244,7 +271,7 @@ class Store:
     def add_metrics(self, kind: str, job: str, metrics: Sequence[Metric]) -> None:
         """Keep what a job has printed."""
         rows = [_Metric(kind=kind, job=job, name=one.name, time=one.time, value=one.value) for one in metrics]
-        with self._writing, Session(self._engine) as session, session.begin():
+        with self._change() as session:
             if rows and session.get(_Row, (kind, job)) is not None:
                 session.add_all(rows)
 
@@ -261,15 +288,37 @@ class Store:
 
     def tag(self, arn: str, tags: Mapping[str, str]) -> None:
         """Add or replace tags of a thing."""
-        with self._writing, Session(self._engine) as session, session.begin():
+        with self._change() as session:
             for key, value in tags.items():
                 session.merge(_Tag(arn=arn, key=key, value=value))
 
     def untag(self, arn: str, keys: Sequence[str] | None = None) -> None:
         """Remove tags of a thing, by default all."""
         query = delete(_Tag).where(_Tag.arn == arn)
-        with self._writing, Session(self._engine) as session, session.begin():
+        with self._change() as session:
             session.execute(query if keys is None else query.where(_Tag.key.in_(keys)))
+
+    @contextmanager
+    def _change(self) -> Iterator[Session]:
+        """A transaction; whoever waits for changes looks again at its end."""
+        with self._writing, Session(self._engine) as session, session.begin():
+            yield session
+        with self._changed:
+            self._changed.notify_all()
+
+
+def insist(write: Callable[[], T], closing: threading.Event) -> T | None:
+    """What a write returns, which is repeated until it succeeds or the platform ends: nobody else would write it.
+
+    The database may be locked for a while, or the disk full.
+    """
+    while True:
+        try:
+            return write()
+        except (OperationalError, OSError) as error:
+            emit(f"what is known cannot be written, which is tried again: {error}")
+        if closing.wait(_AGAIN):
+            return None
 
 
 def _prepare(connection: Any, _record: Any) -> None:
@@ -295,6 +344,6 @@ def _start(token: str | None) -> int:
         start = int(base64.urlsafe_b64decode(token.encode()))
     except (ValueError, binascii.Error):
         start = -1
-    if start < 0:
+    if not 0 <= start <= _LAST:
         raise ValidationException(f"NextToken {token!r} is none of this service's")
     return start

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
 from .checked import check_job
 from .faults import ResourceInUse, ResourceLimitExceeded, ValidationException
+from .job_thread import UNFINISHED
 from .metric_lines import definitions_of
 from .operations import Call, operation
 from .platform import Platform
 from .store import Listing, TakenError, Thing
-from .training_job import KIND, TrainingJob, container_of
+from .training_job import KIND, MESSAGES, TrainingJob, container_of, move
 
 __all__ = ["create", "stop", "take_up_training_jobs"]
 
 _MOST_INSTANCES: Final = 20  # under way at a time, as a new account has on AWS
-_UNFINISHED: Final = ("InProgress", "Stopping")
 _LOST: Final = (
     "InternalServerError: the local platform ended while the job was training. With a CheckpointConfig, "
     "a job goes on from its last checkpoint."
@@ -29,7 +30,7 @@ def create_training_job(call: Call) -> Mapping[str, Any]:
     asked = call.request["ResourceConfig"].get("InstanceCount", 1)
     used = sum(
         thing.document["ResourceConfig"].get("InstanceCount", 1)
-        for thing in call.platform.store.all(KIND, statuses=_UNFINISHED)
+        for thing in call.platform.store.all(KIND, statuses=UNFINISHED)
     )
     if used + asked > _MOST_INSTANCES:
         instance = call.request["ResourceConfig"].get("InstanceType", "local")
@@ -71,14 +72,14 @@ def create(call: Call, request: Mapping[str, Any], *, parent: str = "", **fields
     }
     call.platform.executor_of(container)
     try:
-        thing = call.platform.store.add(KIND, name, document, status="InProgress", parent=parent)
+        tags = {tag["Key"]: tag["Value"] for tag in request.get("Tags", ())}
+        call.platform.store.add(KIND, name, document, status="InProgress", parent=parent, tags=(arn, tags))
     except TakenError as error:
         raise ResourceInUse(
             "Training job names must be unique within an AWS account and region, and a training job with this name "
             f"already exists ({arn})"
         ) from error
-    call.platform.store.tag(arn, {tag["Key"]: tag["Value"] for tag in request.get("Tags", ())})
-    _start(call.platform, thing.name)
+    TrainingJob.begin(call.platform, name)
     return arn
 
 
@@ -100,7 +101,7 @@ def list_training_jobs(call: Call) -> Mapping[str, Any]:
 def stop_training_job(call: Call) -> Mapping[str, Any]:
     """End a job with what it has so far."""
     thing = _found(call)
-    if thing.status not in _UNFINISHED:
+    if thing.status not in UNFINISHED:
         raise ValidationException(f"The request was rejected because the training job is in status {thing.status}.")
     stop(call.platform, thing.name)
     return {}
@@ -112,7 +113,7 @@ def stop(platform: Platform, name: str) -> None:
         if document is None or document["TrainingJobStatus"] != "InProgress":
             return
         document["TrainingJobStatus"] = "Stopping"
-        document["SecondaryStatus"] = "Stopping"
+        move(document, "Stopping", MESSAGES["Stopping"], time.time())
     if (job := platform.jobs.get((KIND, name))) is not None:  # else it looks itself when it starts
         job.stop()
 
@@ -121,7 +122,7 @@ def stop(platform: Platform, name: str) -> None:
 def delete_training_job(call: Call) -> Mapping[str, Any]:
     """Forget a job that has ended."""
     thing = _found(call)
-    if thing.status in _UNFINISHED:
+    if thing.status in UNFINISHED:
         raise ValidationException(f"The training job {thing.name} is in status {thing.status}: stop it first.")
     call.platform.store.remove(KIND, thing.name)
     call.platform.store.untag(thing.document["TrainingJobArn"])
@@ -130,15 +131,9 @@ def delete_training_job(call: Call) -> Mapping[str, Any]:
 
 def take_up_training_jobs(platform: Platform) -> None:
     """Go on with the jobs that ran when the platform ended: to their end, from a checkpoint, or as failed."""
-    for thing in platform.store.all(KIND, statuses=_UNFINISHED):
+    for thing in platform.store.all(KIND, statuses=UNFINISHED):
         lost = thing.document.get("_phase") == "Training" and "CheckpointConfig" not in thing.document
-        _start(platform, thing.name, lost=_LOST if lost and thing.status == "InProgress" else None)
-
-
-def _start(platform: Platform, name: str, lost: str | None = None) -> None:
-    job = TrainingJob(platform, name, lost)
-    if platform.jobs.setdefault((KIND, name), job) is job:  # else it was made while others were taken up
-        job.start()
+        TrainingJob.begin(platform, thing.name, _LOST if lost else None)
 
 
 def _found(call: Call) -> Thing:

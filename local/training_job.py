@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from ..containers.registries import algorithm_of
 from ..containers.tree import Tree
-from ..errors import AlgorithmError, ChannelError, ClaryError, PlatformError, UserError
-from ..logs import emit
+from ..errors import AlgorithmError, ChannelError, PlatformError, UserError
 from . import opt_ml
 from .checkpoint_sync import CheckpointSync
 from .cloudwatch import publish
 from .data import ChannelData
 from .executors import Container, Executor, Instance
 from .hosts import Host, feeders, run_hosts
+from .job_thread import JobThread, WholeReasonError, blame
 from .metric_lines import MetricLines
 from .outputs import merged, put_folder
 from .platform import Platform
 from .store import Metric
 
-__all__ = ["KIND", "LOG_GROUP", "TrainingJob", "container_of"]
+__all__ = ["KIND", "LOG_GROUP", "MESSAGES", "TrainingJob", "container_of", "move"]
 
 KIND: Final = "training-job"
 LOG_GROUP: Final = "/aws/sagemaker/TrainingJobs"
@@ -39,12 +33,9 @@ _GRACE: Final = 120  # seconds between SIGTERM and SIGKILL, as SageMaker gives a
 _HASTE: Final = 5  # the same when the platform ends
 _WRITE: Final = 0.5  # seconds between two writes of what was printed and saved
 _DAY: Final = 86400
-_TICK: Final = 0.1  # seconds
 _KILLED: Final = 137
-_AT_ONCE: Final = threading.BoundedSemaphore(max(2, os.cpu_count() or 1))
-"""Jobs that train at a time; others wait for their turn."""
 
-_MESSAGES: Final[Mapping[str, str]] = {
+MESSAGES: Final[Mapping[str, str]] = {
     "Starting": "Preparing the instances for training",
     "Downloading": "Downloading input data",
     "Training": "Training image download completed. Training in progress.",
@@ -55,19 +46,18 @@ _MESSAGES: Final[Mapping[str, str]] = {
     "MaxRuntimeExceeded": "Training job runtime exceeded MaxRuntimeInSeconds provided",
     "Interrupted": "The local platform ended while the job ran; it is taken up again",
 }
-_PREFIXES: Final = (
-    (UserError, "ClientError"),
-    (AlgorithmError, "AlgorithmError"),
-    (PlatformError, "InternalServerError"),
-)
+"""Secondary status → what is told of it."""
+
+_KINDS: Final = {
+    UserError.exit_code: "ClientError",
+    AlgorithmError.exit_code: "AlgorithmError",
+    PlatformError.exit_code: "InternalServerError",
+}
+"""Exit code of a built-in algorithm → whose fault it is."""
 
 
-class _PlatformEnds(Exception):  # noqa: N818  # no error: the next platform goes on
-    """The platform ends before the job does."""
-
-
-class TrainingJob(threading.Thread):
-    """One job; implements `clary.local.platform.Job`.
+class TrainingJob(JobThread):
+    """One job.
 
     Parameters
     ----------
@@ -79,95 +69,78 @@ class TrainingJob(threading.Thread):
         Why it cannot go on, for one that was under way when an earlier platform ended.
     """
 
+    kind = KIND
+
     def __init__(self, platform: Platform, name: str, lost: str | None = None) -> None:
-        super().__init__(name=f"training job {name}", daemon=True)
-        self._platform = platform
-        self._name = name
+        super().__init__(platform, name)
         self._lost = lost
-        self._stopping = threading.Event()
         self._printed: list[Metric] = []
         self._lock = threading.Lock()
-        thing = platform.store.get(KIND, name)
-        assert thing is not None  # noqa: S101  # whoever starts a job has added it
-        self._request: dict[str, Any] = thing.document
-        self._metrics = MetricLines(self._request["AlgorithmSpecification"].get("MetricDefinitions", ()))
-        self._folder = self._run_folder()
-        self._region: str = self._request["TrainingJobArn"].split(":")[3]
+        self._metrics = MetricLines(())
+        self._region = platform.region
         self._stream = ""
 
-    def stop(self) -> None:
-        """End it with what it has so far."""
-        self._stopping.set()
-
-    def run(self) -> None:
-        """Run the job."""
-        try:
-            self._run()
-        except _PlatformEnds:
-            return
-        except ClaryError as error:
-            self._fail(_reason(error))
-        except (ClientError, BotoCoreError) as error:
-            self._fail(f"ClientError: S3 refuses what the job needs: {error}")
-        except Exception as error:  # noqa: BLE001  # the edge of the thread
-            emit(f"training job {self._name}: {error!r}")
-            self._fail(f"InternalServerError: the local platform failed: {error!r}")
-        finally:
-            self._platform.jobs.pop((KIND, self._name), None)
-        shutil.rmtree(self._folder.parent, ignore_errors=True)
-
-    def _run(self) -> None:
-        if self._lost is not None:
-            raise _ContainerFailedError(self._lost)
-        phase = self._request.get("_phase")
-        if phase == "Uploading":
-            return self._upload(self._trees(), self._request["_ending"])
-        thing = self._platform.store.get(KIND, self._name)
-        if thing is not None and thing.status == "Stopping":
-            return self._upload(self._trees(), "Stopped")
+    def work(self) -> dict[str, Any]:
+        """Train, and give the model away."""
+        if self._lost is not None and not self.stopping.is_set():
+            raise WholeReasonError(self._lost)
+        self._metrics = MetricLines(self.document["AlgorithmSpecification"].get("MetricDefinitions", ()))
+        self._region = self.document["TrainingJobArn"].split(":")[3]
+        phase = self.document.get("_phase")
+        # one that had nothing more to do than to give its model away has it in the folder of that run
+        over = phase == "Uploading" or self.stopping.is_set()
+        folder = self.take_folder(self.document.get("_run") if over else None)
+        if over:
+            return self._upload(self._trees(), self.document.get("_ending", "Stopped"))
         if phase is not None:
             self._move("Interrupted")
-        self._move("Starting")
-        with self._turn():
-            container = container_of(self._request)
-            executor = self._platform.executor_of(container)
+        self._move("Starting", _run=folder.name)
+        with self.turn():
+            container = container_of(self.document)
+            executor = self.platform.executor_of(container)
             trees = self._prepare()
             ending = self._train(executor, container, trees)
-        self._upload(trees, ending)
-        return None
+        return self._upload(trees, ending)
 
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Wait until not too many jobs train; one that is to end need not."""
-        taken = False
-        while not (taken or self._ended()):
-            taken = _AT_ONCE.acquire(timeout=_TICK)
-        try:
-            self._check_closing()
-            yield
-        finally:
-            if taken:
-                _AT_ONCE.release()
+    def failed(self, reason: str) -> dict[str, Any]:
+        """What tells of a failure."""
+        return {"TrainingJobStatus": "Failed", "SecondaryStatus": "Failed", "FailureReason": reason}
+
+    def end(self, fields: dict[str, Any]) -> None:
+        """Keep what tells of the end."""
+        secondary = fields["SecondaryStatus"]
+        message = fields.get("FailureReason") or MESSAGES[secondary]
+        now = time.time()
+        with self.platform.store.changing(KIND, self.job, "TrainingJobStatus") as job:
+            if job is None:
+                return
+            move(job, secondary, message, now)
+            job["SecondaryStatusTransitions"][-1]["EndTime"] = now
+            job.update(fields, TrainingEndTime=now)
+            job["TrainingTimeInSeconds"] = max(1, int(now - job.get("TrainingStartTime", now)))  # AWS's least
+            job["BillableTimeInSeconds"] = job["TrainingTimeInSeconds"]
+            job["FinalMetricDataList"] = self._metrics.final() or job.get("FinalMetricDataList", [])
 
     def _prepare(self) -> list[Tree]:
         """Fetch what the job reads, and lay it where its hosts look for it."""
         self._move("Downloading")
-        mode = self._request["AlgorithmSpecification"]["TrainingInputMode"]
-        self._channels = [ChannelData.of(each, mode) for each in self._request.get("InputDataConfig", ())]
+        mode = self.document["AlgorithmSpecification"]["TrainingInputMode"]
+        self._channels = [ChannelData.of(each, mode) for each in self.document.get("InputDataConfig", ())]
         for channel in self._channels:
-            folder = self._folder / "channels" / channel.name
+            folder = self.folder / "channels" / channel.name
             folder.mkdir(parents=True)
             try:
-                channel.fetch(self._platform.s3, folder, self._ended)
+                channel.fetch(self.platform.s3, folder, lambda: self.ending)
             except ChannelError as error:
                 raise ChannelError(f"Data download failed:{error}") from error
-            self._check_closing()
+            self.check_closing()
         config = {channel.name: channel.config for channel in self._channels}
         trees = self._trees()
         for number, (host, tree) in enumerate(zip(self._hosts, trees, strict=True)):
-            opt_ml.build(tree, _public(self._request), config, host, self._hosts)
-            for channel in self._channels:
-                channel.lay(tree.data, number, len(trees))
+            opt_ml.build(tree, _public(self.document), config, host, self._hosts)
+            if not self.stopping.is_set():  # else not everything may be here, and nobody reads it
+                for channel in self._channels:
+                    channel.lay(tree.data, number, len(trees))
         return trees
 
     def _train(self, executor: Executor, container: Container, trees: Sequence[Tree]) -> str:
@@ -175,7 +148,7 @@ class TrainingJob(threading.Thread):
         syncs = self._syncs(trees)
         for sync in syncs:
             sync.restore()
-        group = f"training-{self._name}"
+        group = f"training-{self.job}"
         self._stream = str(int(time.time()))
         hosts = [
             Host(
@@ -187,7 +160,7 @@ class TrainingJob(threading.Thread):
             )
             for number, (host, tree) in enumerate(zip(self._hosts, trees, strict=True))
         ]
-        ending = "Stopped" if self._stopping.is_set() else "Completed"
+        ending = "Stopped" if self.stopping.is_set() else "Completed"
         if ending == "Completed":
             self._move("Training")
             with run_hosts(hosts, executor, group) as ticks:
@@ -195,28 +168,28 @@ class TrainingJob(threading.Thread):
         for sync in syncs:
             sync.push()
         self._write()
-        self._platform.logs.flush()
-        self._check_closing()
+        self.platform.logs.flush()
+        self.check_closing()
         failed = next((host for host in hosts if host.failed), None)
         if failed is not None and ending == "Completed":
             self._put_output(trees)
-            raise _ContainerFailedError(_failure(failed, built_in=container.algorithm is not None))
+            raise WholeReasonError(_failure(failed, built_in=container.algorithm is not None))
         return ending
 
     def _watch(self, hosts: Sequence[Host], ticks: Iterator[None], syncs: Sequence[CheckpointSync]) -> str:
         """Look after the hosts until they have ended."""
-        deadline = time.monotonic() + self._request["StoppingCondition"].get("MaxRuntimeInSeconds", _DAY)
+        deadline = time.monotonic() + self.document["StoppingCondition"].get("MaxRuntimeInSeconds", _DAY)
         ending, written = "Completed", time.monotonic()
         for _ in ticks:
             now = time.monotonic()
-            if self._platform.closing.is_set():
+            if self.platform.closing.is_set():
                 for host in hosts:
                     host.end(_HASTE)
-            elif ending == "Completed" and self._stopping.is_set():
+            elif ending == "Completed" and self.stopping.is_set():
                 ending = "Stopped"
             elif ending == "Completed" and now > deadline:
                 ending = "MaxRuntimeExceeded"
-                self._move("Stopping", status="Stopping")
+                self._move("Stopping", TrainingJobStatus="Stopping")
             if ending != "Completed":
                 for host in hosts:
                     host.end(_GRACE)
@@ -227,61 +200,38 @@ class TrainingJob(threading.Thread):
                     sync.push()
         return ending
 
-    def _upload(self, trees: Sequence[Tree], ending: str) -> None:
-        """Put what the job has made into S3, and end it."""
+    def _upload(self, trees: Sequence[Tree], ending: str) -> dict[str, Any]:
+        """Put what the job has made into S3; what tells of its end."""
         self._move("Uploading", _ending=ending)
-        config = self._request["OutputDataConfig"]
-        model = merged([tree.model for tree in trees], self._folder / "merged-model")
-        uri = f"{config['S3OutputPath'].rstrip('/')}/{self._name}/output"
+        config = self.document["OutputDataConfig"]
+        model = merged([tree.model for tree in trees], self.folder / "merged-model")
+        uri = f"{config['S3OutputPath'].rstrip('/')}/{self.job}/output"
         packed = config.get("CompressionType", "GZIP") != "NONE"
-        where = put_folder(self._platform.s3, model, uri, archive=self._folder / "model.tar.gz", packed=packed)
+        where = put_folder(self.platform.s3, model, uri, archive=self.folder / "model.tar.gz", packed=packed)
         self._put_output(trees)
-        self._end(ending, where)
+        status = "Completed" if ending == "Completed" else "Stopped"
+        artifacts = {} if where is None else {"ModelArtifacts": {"S3ModelArtifacts": where}}
+        return {"TrainingJobStatus": status, "SecondaryStatus": ending, **artifacts}
 
     def _put_output(self, trees: Sequence[Tree]) -> None:
         """Put what the job has left beside its model into S3."""
-        config = self._request["OutputDataConfig"]
-        data = merged([tree.root / "output/data" for tree in trees], self._folder / "merged-output")
-        uri = f"{config['S3OutputPath'].rstrip('/')}/{self._name}/output"
-        put_folder(self._platform.s3, data, uri, archive=self._folder / "output.tar.gz")
+        config = self.document["OutputDataConfig"]
+        data = merged([tree.root / "output/data" for tree in trees], self.folder / "merged-output")
+        uri = f"{config['S3OutputPath'].rstrip('/')}/{self.job}/output"
+        put_folder(self.platform.s3, data, uri, archive=self.folder / "output.tar.gz")
 
-    def _end(self, ending: str, model: str | None) -> None:
-        status = "Completed" if ending == "Completed" else "Stopped"
-        found: dict[str, Any] = {} if model is None else {"ModelArtifacts": {"S3ModelArtifacts": model}}
-        self._move(ending, status=status, **found)
-
-    def _fail(self, reason: str) -> None:
-        if self._platform.closing.is_set():  # what it needs has ended before it: the next platform goes on
-            return
-        self._move("Failed", reason, status="Failed", FailureReason=reason[:1024])
-
-    def _move(self, secondary: str, message: str | None = None, *, status: str | None = None, **fields: Any) -> None:
+    def _move(self, secondary: str, **fields: Any) -> None:
         """Go over to another secondary status."""
         now = time.time()
-        with self._platform.store.changing(KIND, self._name, "TrainingJobStatus") as job:
-            if job is None:
-                return
-            transitions = job.setdefault("SecondaryStatusTransitions", [])
-            if transitions and "EndTime" not in transitions[-1]:
-                transitions[-1]["EndTime"] = now
-            told = message or _MESSAGES[secondary]
-            transitions.append({"Status": secondary, "StartTime": now, "StatusMessage": told})
-            job.update(fields, SecondaryStatus=secondary, _phase=secondary, LastModifiedTime=now)
-            if status is not None:
-                job["TrainingJobStatus"] = status
-            if secondary == "Downloading":
-                job["TrainingStartTime"] = now
-            if job["TrainingJobStatus"] in ("Completed", "Failed", "Stopped"):
-                transitions[-1]["EndTime"] = now
-                job["TrainingEndTime"] = now
-                job["TrainingTimeInSeconds"] = int(now - job.get("TrainingStartTime", now))
-                job["BillableTimeInSeconds"] = job["TrainingTimeInSeconds"]
-                job["FinalMetricDataList"] = self._metrics.final() or job.get("FinalMetricDataList", [])
+        with self.platform.store.changing(KIND, self.job, "TrainingJobStatus") as job:
+            if job is not None:
+                move(job, secondary, MESSAGES[secondary], now)
+                job.update(fields, _phase=secondary)
 
     def _heard(self, host: str, line: bytes) -> None:
         """A line of a host."""
         text = line.decode(errors="replace").rstrip("\r\n")
-        self._platform.logs.write(self._region, LOG_GROUP, f"{self._name}/{host}-{self._stream}", text)
+        self.platform.logs.write(self._region, LOG_GROUP, f"{self.job}/{host}-{self._stream}", text)
         if found := self._metrics.found(text):
             with self._lock:
                 self._printed += found
@@ -290,21 +240,21 @@ class TrainingJob(threading.Thread):
         """Keep the metrics that were printed."""
         with self._lock:
             printed, self._printed = self._printed, []
-        self._platform.store.add_metrics(KIND, self._name, printed)
-        publish(self._region, self._name, printed)
+        self.platform.store.add_metrics(KIND, self.job, printed)
+        publish(self._region, self.job, printed)
 
     def _syncs(self, trees: Sequence[Tree]) -> list[CheckpointSync]:
-        config = self._request.get("CheckpointConfig")
+        config = self.document.get("CheckpointConfig")
         if config is None:
             return []
         path = config.get("LocalPath", "/opt/ml/checkpoints")
-        return [CheckpointSync(self._platform.s3, config["S3Uri"], opt_ml.inside(tree, path)) for tree in trees]
+        return [CheckpointSync(self.platform.s3, config["S3Uri"], opt_ml.inside(tree, path)) for tree in trees]
 
     def _on(self, container: Container, host: str, tree: Tree) -> Container:
         """The container for a host."""
         environment = {
-            "TRAINING_JOB_NAME": self._name,
-            "TRAINING_JOB_ARN": self._request["TrainingJobArn"],
+            "TRAINING_JOB_NAME": self.job,
+            "TRAINING_JOB_ARN": self.document["TrainingJobArn"],
             "AWS_REGION": self._region,
             **container.environment,
         }
@@ -323,33 +273,21 @@ class TrainingJob(threading.Thread):
 
     @property
     def _hosts(self) -> list[str]:
-        return sorted(f"algo-{number + 1}" for number in range(self._request["ResourceConfig"].get("InstanceCount", 1)))
-
-    def _run_folder(self) -> Path:
-        """A folder of this run's own: containers of an earlier one may still be ending.
-
-        A job that had nothing more to do than to give its model away has it in the folder of that run.
-        """
-        over = self._request.get("_phase") == "Uploading" or self._request["TrainingJobStatus"] == "Stopping"
-        run: str = self._request["_run"] if over and "_run" in self._request else secrets.token_hex(4)
-        with self._platform.store.changing(KIND, self._name) as job:
-            if job is not None:
-                job["_run"] = run
-        return self._platform.folder.work("training-jobs", self._name, run)
+        return sorted(f"algo-{number + 1}" for number in range(self.document["ResourceConfig"].get("InstanceCount", 1)))
 
     def _trees(self) -> list[Tree]:
-        return [Tree(self._folder / host) for host in self._hosts]
-
-    def _ended(self) -> bool:
-        return self._stopping.is_set() or self._platform.closing.is_set()
-
-    def _check_closing(self) -> None:
-        if self._platform.closing.is_set():
-            raise _PlatformEnds
+        return [Tree(self.folder / host) for host in self._hosts]
 
 
-class _ContainerFailedError(ClaryError):
-    """The job's own container has failed; the message is the whole reason."""
+def move(job: dict[str, Any], secondary: str, message: str, now: float) -> None:
+    """Note in a job's description that it has gone over to another secondary status."""
+    transitions = job.setdefault("SecondaryStatusTransitions", [])
+    if transitions and "EndTime" not in transitions[-1]:
+        transitions[-1]["EndTime"] = now
+    transitions.append({"Status": secondary, "StartTime": now, "StatusMessage": message})
+    job["SecondaryStatus"] = secondary
+    if secondary == "Downloading":
+        job["TrainingStartTime"] = now
 
 
 def container_of(request: Mapping[str, Any]) -> Container:
@@ -373,18 +311,12 @@ def container_of(request: Mapping[str, Any]) -> Container:
 def _failure(host: Host, *, built_in: bool) -> str:
     """The FailureReason of a job of which a host has failed."""
     if host.error is not None:
-        return _reason(host.error)
-    kinds = {kind.exit_code: word for kind, word in _PREFIXES} if built_in else {}
+        return f"{blame(host.error)}: {host.error}"
+    kinds = _KINDS if built_in else {}
     text = host.failure
     if not text and host.code == _KILLED:
         text = "the container was killed, as the system does where memory runs out"
     return f"{kinds.get(host.code or 0, 'AlgorithmError')}: {text}, exit code: {host.code}"
-
-
-def _reason(error: ClaryError) -> str:
-    if isinstance(error, _ContainerFailedError):
-        return str(error)
-    return f"{next((word for kind, word in _PREFIXES if isinstance(error, kind)), 'InternalServerError')}: {error}"
 
 
 def _public(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,13 +7,14 @@ from typing import Any
 
 from ..containers.batch import BatchTransform
 from .faults import ResourceInUse, ValidationException
+from .job_thread import UNFINISHED
 from .manifests import Location
 from .operations import Call, operation
 from .outputs import location
 from .platform import Platform
 from .served import containers_of
 from .store import Listing, TakenError, Thing
-from .transform_job import KIND, UNFINISHED, TransformJob, settings_of
+from .transform_job import KIND, TransformJob, settings_of
 
 __all__ = ["take_up_transform_jobs"]
 
@@ -29,14 +30,14 @@ def create_transform_job(call: Call) -> Mapping[str, Any]:
     document = {**request, **_defaults(request), "TransformJobArn": arn, "_model": model}
     document.pop("Tags", None)
     try:
-        store.add(KIND, name, document, status="InProgress")
+        tags = {tag["Key"]: tag["Value"] for tag in request.get("Tags", ())}
+        store.add(KIND, name, document, status="InProgress", tags=(arn, tags))
     except TakenError as error:
         raise ResourceInUse(
             "Transform job names must be unique within an AWS account and region, and a transform job with this name "
             f"already exists ({arn})"
         ) from error
-    store.tag(arn, {tag["Key"]: tag["Value"] for tag in request.get("Tags", ())})
-    _start(call.platform, name)
+    TransformJob.begin(call.platform, name)
     return {"TransformJobArn": arn}
 
 
@@ -75,13 +76,7 @@ def stop_transform_job(call: Call) -> Mapping[str, Any]:
 def take_up_transform_jobs(platform: Platform) -> None:
     """Do again what was under way when the platform ended."""
     for thing in platform.store.all(KIND, statuses=UNFINISHED):
-        _start(platform, thing.name)
-
-
-def _start(platform: Platform, name: str) -> None:
-    job = TransformJob(platform, name)
-    if platform.jobs.setdefault((KIND, name), job) is job:  # else it was created while those of before are taken up
-        job.start()
+        TransformJob.begin(platform, thing.name)
 
 
 def _found(call: Call) -> Thing:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from .faults import ResourceInUse, ResourceNotFound, ValidationException
+from .job_thread import UNFINISHED
 from .operations import Call, operation
 from .platform import Platform
 from .store import Listing, TakenError, Thing
 from .tuning_checks import complete
-from .tuning_job import KIND, UNFINISHED, TuningJob
+from .tuning_job import KIND, TuningJob
 from .tuning_results import Result, best, converged, counters, not_improving, results_of
 
 __all__ = ["take_up_tuning_jobs"]
@@ -37,7 +38,7 @@ def create_hyper_parameter_tuning_job(call: Call) -> Mapping[str, Any]:
             f"this name already exists ({arn})"
         ) from error
     call.platform.store.tag(arn, {tag["Key"]: tag["Value"] for tag in tags})
-    _start(call.platform, name)
+    TuningJob.begin(call.platform, name)
     return {"HyperParameterTuningJobArn": arn}
 
 
@@ -119,14 +120,7 @@ def list_training_jobs_for_hyper_parameter_tuning_job(call: Call) -> Mapping[str
 def take_up_tuning_jobs(platform: Platform) -> None:
     """Go on with the jobs that ran when the platform ended; their training jobs have to be taken up before."""
     for thing in platform.store.all(KIND, statuses=UNFINISHED):
-        if (KIND, thing.name) not in platform.jobs:
-            _start(platform, thing.name)
-
-
-def _start(platform: Platform, name: str) -> None:
-    job = TuningJob(platform, name)
-    platform.jobs[KIND, name] = job
-    job.start()
+        TuningJob.begin(platform, thing.name)
 
 
 def _found(call: Call) -> Thing:

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from .faults import ResourceLimitExceeded, ValidationException
+from .job_thread import UNFINISHED
 from .operations import Call
 from .ranges import Space, Whole
 from .store import Thing
 from .tuning_definitions import Definition
-from .tuning_job import KIND, UNFINISHED
+from .tuning_job import KIND
 
 __all__ = ["complete"]
 

@@ -6,15 +6,13 @@ Everything that it has to remember is in its training jobs, so that the next pla
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ..errors import ClaryError
-from ..logs import emit
 from . import training
+from .job_thread import JobThread, PlatformEnds, WholeReasonError
 from .operations import Call
 from .platform import Platform
 from .search import Plan, Search, falls_behind
@@ -22,10 +20,9 @@ from .training_job import KIND as TRAINING_JOB
 from .tuning_definitions import OBJECTIVE, Definition
 from .tuning_results import Result, best, converged, not_improving, results_of
 
-__all__ = ["KIND", "UNFINISHED", "TuningJob"]
+__all__ = ["KIND", "TuningJob"]
 
 KIND: Final = "hyper-parameter-tuning-job"
-UNFINISHED: Final = ("InProgress", "Stopping")
 
 _TICK: Final = 0.1  # seconds
 _LOOK: Final = 0.5  # seconds between two looks at what jobs have printed
@@ -33,12 +30,8 @@ _LAST: Final = 600  # seconds that training jobs which were told to end have for
 _ATTEMPTS: Final = 5  # training jobs without a value that show that there will be none
 
 
-class _PlatformEnds(Exception):  # noqa: N818  # no error: the next platform goes on
-    """The platform ends before the job does."""
-
-
-class TuningJob(threading.Thread):
-    """One job; implements `clary.local.platform.Job`.
+class TuningJob(JobThread):
+    """One job.
 
     Parameters
     ----------
@@ -48,44 +41,23 @@ class TuningJob(threading.Thread):
         Of the job, which the store knows.
     """
 
+    kind = KIND
+
     def __init__(self, platform: Platform, name: str) -> None:
-        super().__init__(name=f"tuning job {name}", daemon=True)
-        self._platform = platform
-        thing = platform.store.get(KIND, name)
-        assert thing is not None  # noqa: S101  # whoever starts a job has added it
-        self._thing = thing
-        self._request: dict[str, Any] = thing.document
-        self._config: Mapping[str, Any] = self._request["HyperParameterTuningJobConfig"]
-        self._limits: Mapping[str, Any] = self._config["ResourceLimits"]
-        self._stopping = threading.Event()
+        super().__init__(platform, name)
         self._results: dict[int, Result] = {}
         self._means: defaultdict[int, list[float]] = defaultdict(list)  # of the objective, up to each epoch
         self._given_up: set[int] = set()
         self._looked = 0.0
 
-    def stop(self) -> None:
-        """End it with the best so far."""
-        self._stopping.set()
-
-    def run(self) -> None:
-        """Run the job."""
-        try:
-            self._run()
-        except _PlatformEnds:
-            return
-        except ClaryError as error:
-            self._fail(str(error))
-        except Exception as error:  # noqa: BLE001  # the edge of the thread
-            emit(f"tuning job {self._thing.name}: {error!r}")
-            self._fail(f"InternalServerError: the local platform failed: {error!r}")
-        finally:
-            self._platform.jobs.pop((KIND, self._thing.name), None)
-
-    def _run(self) -> None:
-        now = self._platform.store.get(KIND, self._thing.name)
-        if now is not None and now.status == "Stopping":  # it was told so while nobody ran it
-            self._stopping.set()
-        self._definitions = Definition.all_of(self._request)
+    def work(self) -> dict[str, Any]:
+        """Search, until there is nothing more to search for."""
+        thing = self.platform.store.get(KIND, self.job)
+        assert thing is not None  # noqa: S101  # nobody may delete a job that has not ended
+        self._thing = thing
+        self._config: Mapping[str, Any] = self.document["HyperParameterTuningJobConfig"]
+        self._limits: Mapping[str, Any] = self._config["ResourceLimits"]
+        self._definitions = Definition.all_of(self.document)
         self._searches = [self._search(number) for number in range(len(self._definitions))]
         self._take_up()
         while not self._over():
@@ -93,7 +65,23 @@ class TuningJob(threading.Thread):
             self._watch()
             self._wait()
         self._stop_jobs()
-        self._end("Stopped" if self._stopping.is_set() else "Completed")
+        if self.stopping.is_set():
+            return {"HyperParameterTuningJobStatus": "Stopped"}
+        if best(self._results.values()) is None:
+            raise WholeReasonError(self._why_nothing())
+        return {"HyperParameterTuningJobStatus": "Completed"}
+
+    def failed(self, reason: str) -> dict[str, Any]:
+        """What tells of a failure; what was started is ended."""
+        for result in self._running.values():
+            training.stop(self.platform, result.thing.name)
+        return {"HyperParameterTuningJobStatus": "Failed", "FailureReason": reason}
+
+    def end(self, fields: dict[str, Any]) -> None:
+        """Keep what tells of the end."""
+        with self.platform.store.changing(KIND, self.job, "HyperParameterTuningJobStatus") as job:
+            if job is not None:
+                job.update(fields, HyperParameterTuningEndTime=time.time())
 
     def _search(self, place: int) -> Search:
         """The search for one of the definitions."""
@@ -103,20 +91,20 @@ class TuningJob(threading.Thread):
             name=f"{self._thing.name}-{place}",
             strategy=strategy,
             maximize=definition.maximize,
-            seed=(self._request["_seed"], place),
+            seed=(self.document["_seed"], place),
             resources=(hyperband["MinResource"], hyperband["MaxResource"]) if strategy == "Hyperband" else (1, 1),
         )
         search = Search(definition.space, plan)
-        for parent in self._request.get("WarmStartConfig", {}).get("ParentHyperParameterTuningJobs", ()):
-            thing = self._platform.store.get(KIND, parent["HyperParameterTuningJobName"])
-            for result in results_of(self._platform, thing) if thing is not None else ():
+        for parent in self.document.get("WarmStartConfig", {}).get("ParentHyperParameterTuningJobs", ()):
+            thing = self.platform.store.get(KIND, parent["HyperParameterTuningJobName"])
+            for result in results_of(self.platform, thing) if thing is not None else ():
                 if result.value is not None:
                     search.learn(result.thing.document["HyperParameters"], result.value)
         return search
 
     def _take_up(self) -> None:
         """Know of the training jobs that an earlier platform has started."""
-        found = {result.number: result for result in results_of(self._platform, self._thing)}
+        found = {result.number: result for result in results_of(self.platform, self._thing)}
         for number, result in found.items():
             search, index = self._place(number)
             search.adopt(index, result.tuned)
@@ -128,7 +116,7 @@ class TuningJob(threading.Thread):
 
     def _over(self) -> bool:
         """Whether no more training jobs are to start, and those that run are to end."""
-        if self._stopping.is_set() or self._hopeless:
+        if self.stopping.is_set() or self._hopeless:
             return True
         if time.time() > self._thing.created + self._limits.get("MaxRuntimeInSeconds", float("inf")):
             return True
@@ -162,12 +150,12 @@ class TuningJob(threading.Thread):
     def _start(self, number: int, tuned: Mapping[str, str]) -> Result:
         """Start a training job."""
         definition = self._definition(number)
-        arn = self._request["HyperParameterTuningJobArn"]
+        arn = self.document["HyperParameterTuningJobArn"]
         name = f"{self._thing.name}-{number:03}-{secrets.token_hex(4)}"
-        tags = [{"Key": key, "Value": value} for key, value in self._platform.store.tags(arn).items()]
+        tags = [{"Key": key, "Value": value} for key, value in self.platform.store.tags(arn).items()]
         request = {**definition.request(name, tuned), "Tags": tags}
         training.create(
-            Call(self._platform, request, arn.split(":")[3]),
+            Call(self.platform, request, arn.split(":")[3]),
             request,
             parent=self._thing.name,
             TuningJobArn=arn,
@@ -177,7 +165,7 @@ class TuningJob(threading.Thread):
             _number=number,
             _tuned=tuned,
         )
-        thing = self._platform.store.get(TRAINING_JOB, name)
+        thing = self.platform.store.get(TRAINING_JOB, name)
         assert thing is not None  # noqa: S101  # it was made just now, and ends before anybody may delete it
         return Result(thing)
 
@@ -185,7 +173,7 @@ class TuningJob(threading.Thread):
         """Look after the training jobs that run."""
         ended = {}
         for number, result in self._running.items():
-            thing = self._platform.store.get(TRAINING_JOB, result.thing.name)
+            thing = self.platform.store.get(TRAINING_JOB, result.thing.name)
             if thing is None:  # it has ended and was deleted since the last look
                 search, index = self._place(number)
                 search.tell(index, None)
@@ -207,7 +195,7 @@ class TuningJob(threading.Thread):
         for number, result in results.items():
             search, index = self._place(number)
             if number not in self._given_up and (compared or search.listens(index)):
-                metrics = self._platform.store.metrics(TRAINING_JOB, result.thing.name)
+                metrics = self.platform.store.metrics(TRAINING_JOB, result.thing.name)
                 values = [metric for metric in metrics if metric.name == OBJECTIVE]
                 found += [(metric.time, number, metric.value) for metric in values[len(self._means[number]) :]]
         for _, number, value in sorted(found):
@@ -230,7 +218,7 @@ class TuningJob(threading.Thread):
 
     def _give_up(self, number: int) -> None:
         self._given_up.add(number)
-        training.stop(self._platform, self._results[number].thing.name)
+        training.stop(self.platform, self._results[number].thing.name)
 
     def _tell(self, number: int) -> None:
         """Let the search know how a training job has ended."""
@@ -240,35 +228,15 @@ class TuningJob(threading.Thread):
     def _stop_jobs(self) -> None:
         """End the training jobs that run."""
         for result in self._running.values():
-            training.stop(self._platform, result.thing.name)
+            training.stop(self.platform, result.thing.name)
         deadline = time.monotonic() + _LAST
         while self._running and time.monotonic() < deadline:
             self._watch()
             self._wait()
 
     def _wait(self) -> None:
-        if self._platform.closing.wait(_TICK):
-            raise _PlatformEnds
-
-    def _fail(self, reason: str) -> None:
-        """End the job and what it has started."""
-        if self._platform.closing.is_set():  # what it needs has ended before it: the next platform goes on
-            return
-        for result in self._running.values():
-            training.stop(self._platform, result.thing.name)
-        self._end("Failed", reason)
-
-    def _end(self, status: str, reason: str | None = None) -> None:
-        """Say how the job has ended; without any value that is a failure, unless its user has ended it."""
-        if status == "Completed" and best(self._results.values()) is None:
-            status, reason = "Failed", self._why_nothing()
-        with self._platform.store.changing(KIND, self._thing.name, "HyperParameterTuningJobStatus") as job:
-            if job is None:
-                return
-            job["HyperParameterTuningJobStatus"] = status
-            job["HyperParameterTuningEndTime"] = time.time()
-            if reason is not None:
-                job["FailureReason"] = reason[:1024]
+        if self.platform.closing.wait(_TICK):
+            raise PlatformEnds
 
     def _why_nothing(self) -> str:
         """What keeps all training jobs from having a value."""

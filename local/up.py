@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import sys
 import threading
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from ..containers.entrypoint import follow
 from ..errors import MissingExtraError, PlatformError, UsageError
-from .folder import ACCOUNT, Address, StateFolder, default_folder
+from ..logs import emit
+from .folder import ACCOUNT, DOCKER, Address, StateFolder, default_folder
 from .guard import is_loopback
+
+if TYPE_CHECKING:
+    from .platform import Platform
 
 __all__ = ["up"]
 
-_ACCESS_KEY: Final = "local"
+_LOOPBACK: Final = "127.0.0.1"
+_S3_THREADS: Final = 16
 
 
 def up(
@@ -56,51 +65,79 @@ def _run(folder: StateFolder, address: Address, executor: str, listening: socket
     from .app import App
     from .guard import Guard
     from .page import Page
-    from .platform import Platform
 
     services = Services(folder.path)
-    platform = _platform(Platform, folder, address, executor)
-    app = App(platform, Guard(address.token), services, Page(platform))
-    server = create(app, listening)
-    serving = threading.Thread(target=server.run, daemon=True)
-    serving.start()
-    try:
-        threading.Thread(target=_take_up, args=[platform], daemon=True).start()
-        folder.write(address)
-        _greet(folder, address)
-        serving.join()
-    except (KeyboardInterrupt, SystemExit):
-        pass  # this is how it ends
-    finally:
-        platform.close()  # while its S3 still answers what runs
-        server.close()
+    with _served(services, address) as s3, closing(_platform(folder, address, executor, s3)) as platform:
+        app = App(platform, Guard(address.token), services, Page(platform))
+        server = create(app, listening)
+        serving = threading.Thread(target=server.run, daemon=True)
+        serving.start()
+        try:
+            if (folder.path / DOCKER).exists():
+                platform.sweep()  # before jobs whose containers have the same names
+            threading.Thread(target=_take_up, args=[platform], daemon=True).start()
+            folder.write(address)
+            _greet(folder, address)
+            serving.join()
+            raise PlatformError("the server has ended by itself")
+        except (KeyboardInterrupt, SystemExit):
+            platform.close()  # while the port still answers what runs
+        finally:
+            server.close()
 
 
-def _platform(kind: Any, folder: StateFolder, address: Address, executor: str) -> Any:
+@contextmanager
+def _served(services: Any, address: Address) -> Iterator[Any]:
+    """A client of the S3 that the platform works with.
+
+    Of the one that is built in, it has a port of its own: at the common one, its requests could wait for those that
+    wait for it.
+    """
     import boto3
     from botocore.config import Config
 
+    from .guard import Guard
+    from .http_server import THREADS, create
+
+    def client(url: str, **more: Any) -> Any:
+        config = Config(
+            s3={"addressing_style": "path"},
+            retries={"mode": "standard", "max_attempts": 5},
+            max_pool_connections=THREADS,
+        )
+        session = boto3.session.Session()
+        return session.client("s3", endpoint_url=url, region_name=address.region, config=config, **more)
+
+    if address.s3:
+        yield client(address.s3)
+        return
+    secret = secrets.token_hex()
+    guard = Guard(secret)
+
+    def app(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        answer: Any = guard.refusal(environ) or services
+        found: Iterable[bytes] = answer(environ, start)
+        return found
+
+    with socket.create_server((_LOOPBACK, 0), backlog=128) as listening:
+        server = create(app, listening, _S3_THREADS)
+        threading.Thread(target=server.run, daemon=True).start()
+        url = f"http://{_LOOPBACK}:{listening.getsockname()[1]}"
+        try:
+            yield client(url, aws_access_key_id=secret, aws_secret_access_key=secret)
+        finally:
+            server.close()
+
+
+def _platform(folder: StateFolder, address: Address, executor: str, s3: Any) -> Platform:
     from .dockers import Dockers
-    from .http_server import THREADS
     from .logs import Logs
+    from .platform import Platform
     from .processes import Processes
     from .store import Store
 
     docker = Dockers(folder.path)
-    config = Config(
-        s3={"addressing_style": "path"},
-        retries={"mode": "standard", "max_attempts": 5},
-        max_pool_connections=THREADS,
-    )
-    ours = {"aws_access_key_id": address.token or _ACCESS_KEY, "aws_secret_access_key": _ACCESS_KEY}
-    s3 = boto3.session.Session().client(
-        "s3",
-        endpoint_url=address.s3 or address.url,
-        region_name=address.region,
-        config=config,
-        **({} if address.s3 else ours),
-    )
-    return kind(
+    return Platform(
         folder=folder,
         store=Store(folder.database),
         logs=Logs(folder.path),
@@ -111,20 +148,26 @@ def _platform(kind: Any, folder: StateFolder, address: Address, executor: str) -
     )
 
 
-def _take_up(platform: Any) -> None:
-    """Go on where the last platform ended."""
+def _take_up(platform: Platform) -> None:
+    """Go on where the last platform ended; what cannot be taken up keeps nothing else from it."""
     from .cloudwatch import publish_all
     from .serving import take_up_endpoints
     from .training import take_up_training_jobs
     from .transform import take_up_transform_jobs
     from .tuning import take_up_tuning_jobs
 
-    platform.logs.load()
-    publish_all(platform.store)
-    take_up_training_jobs(platform)
-    take_up_transform_jobs(platform)
-    take_up_tuning_jobs(platform)
-    take_up_endpoints(platform)
+    for step in (
+        partial(take_up_training_jobs, platform),
+        partial(take_up_transform_jobs, platform),
+        partial(take_up_tuning_jobs, platform),
+        partial(take_up_endpoints, platform),
+        platform.logs.load,
+        partial(publish_all, platform.store),
+    ):
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001  # the edge of the thread
+            emit(f"what an earlier platform has left cannot be taken up: {error!r}")
 
 
 def _greet(folder: StateFolder, address: Address) -> None:

@@ -345,10 +345,6 @@ def _whole(text: str, low: int, high: int | None = None) -> int:
     return int(text)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
-
-
 def _add_up(commands: Any) -> None:
     text = "Run a local SageMaker: unmodified boto3 and SDK code trains, deploys and predicts against it."
     add = _command(commands, "up", "local.up", text).add_argument
@@ -402,3 +398,7 @@ def _add_reset(commands: Any) -> None:
 
 def _add_state(add: Callable[..., Any]) -> None:
     add("--state", type=Path, metavar="FOLDER", help="where the platform keeps its state (default: $CLARY_STATE)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,25 @@ def test_objects_without_bytes(up: Up) -> None:
     s3.create_bucket(Bucket="empty")
     s3.put_object(Bucket="empty", Key="_SUCCESS", Body=b"")
     assert s3.head_object(Bucket="empty", Key="_SUCCESS")["ContentLength"] == 0
+
+
+def test_objects_that_are_pages(up: Up) -> None:
+    """A browser that is led to one runs nothing of it: it would have the rights of our own page."""
+    s3 = up.client("s3")
+    s3.create_bucket(Bucket="pages")
+    s3.put_object(Bucket="pages", Key="evil.html", Body=b"<script>1</script>", ContentType="text/html")
+    headers = ask(up, "GET", "/pages/evil.html")[1]
+    assert (headers["content-security-policy"], headers["x-content-type-options"]) == ("sandbox", "nosniff")
+
+
+def test_many_connections(up: Up) -> None:
+    """Hundreds of clients that say nothing keep nobody else from an answer."""
+    host, _, port = up.address.url.removeprefix("http://").partition(":")
+    with ExitStack() as stack:
+        for _ in range(480):
+            stack.enter_context(socket.create_connection((host, int(port)), timeout=30))
+        assert operation(up, "ListModels")[0] == 200
+    assert up.process.poll() is None
 
 
 def test_a_token(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_a_job_that_was_training(up: Up) -> None:
     assert found["TrainingJobStatus"] == "Failed"
     assert "the local platform ended while the job was training" in found["FailureReason"]
     until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
-    assert not (up.folder / "work/training-jobs/long").exists()
+    until(lambda: not (up.folder / "work/training-jobs/long").exists())
 
 
 def test_a_job_with_checkpoints(up: Up) -> None:
@@ -145,6 +145,19 @@ def test_reset(up: Up) -> None:
     assert up.client("sagemaker").list_training_jobs()["TrainingJobSummaries"] == []
 
 
+def test_what_cannot_be_taken_up(up: Up) -> None:
+    """A stray folder among the logs keeps no job from its end."""
+    client = up.client("sagemaker")
+    client.create_training_job(**job("long", channel("s3://bucket/in/"), HyperParameters=ENDLESS))
+    until(lambda: secondary(up, "long") == "Training")
+    until(lambda: list((up.folder / "logs").rglob("long*")))
+    up.kill()
+    for folder in {path.parent for path in (up.folder / "logs").rglob("long*")}:
+        (folder / "stray").mkdir()
+    up.start()
+    assert ended(up, "long")["TrainingJobStatus"] == "Failed"
+
+
 def test_logs_are_there_again(up: Up) -> None:
     """What a job has said before a kill can be asked for after it."""
     up.client("sagemaker").create_training_job(**job("told", channel("s3://bucket/in/")))
@@ -158,6 +171,13 @@ def processes(up: Up) -> list[int]:
     """The platform's children."""
     path = Path(f"/proc/{up.process.pid}/task")
     return [int(child) for task in path.iterdir() for child in (task / "children").read_text().split()]
+
+
+def test_env_without_a_platform(tmp_path: Path) -> None:
+    """What the shell evaluates then is a failure: the script that follows would go to AWS itself."""
+    found = clary("env", "--state", str(tmp_path / "none"))
+    assert (found.returncode, found.stdout) == (3, "false\n")
+    assert "no platform runs" in found.stderr
 
 
 def test_ports_and_hosts(up: Up, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from .up import Up, channel, ended, job, put_rows, until
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """A platform with rows in S3."""
-    platform = Up(tmp_path_factory.mktemp("up") / "state")
+    platform = Up(tmp_path_factory.mktemp("up") / "state", environment={"DOCKER_HOST": "tcp://127.0.0.1:9"})
     put_rows(platform)
     yield platform
     platform.stop()
@@ -92,7 +92,7 @@ def test_a_job(up: Up, client: Any, tmp_path: Path) -> None:
     archive.write_bytes(fetched(up, found["ModelArtifacts"]["S3ModelArtifacts"]))
     unpack(archive, tmp_path)
     assert open_artifact(tmp_path)[0].name == "kmeans"
-    assert not (up.folder / "work/training-jobs/first").exists()
+    until(lambda: not (up.folder / "work/training-jobs/first").exists())
 
 
 def test_metrics_are_in_cloudwatch(up: Up, client: Any) -> None:
@@ -159,6 +159,29 @@ def test_two_hosts(up: Up, client: Any) -> None:
         assert archive.getnames() == ["model_algo-1"]
 
 
+def test_a_host_that_cannot_be_started(up: Up, client: Any) -> None:
+    """A job whose process the system refuses fails; it does not pass for one that went well."""
+    client.create_training_job(**job("nul", ROWS, Environment={"A": "x\0y"}))
+    found = ended(up, "nul")
+    assert found["TrainingJobStatus"] == "Failed"
+    assert "could not be run" in found["FailureReason"]
+
+
+def test_the_environment_of_a_process_is_ours(up: Up, client: Any) -> None:
+    """A request cannot move a process out of its folder, nor put code into it."""
+    names = ("SAGEMAKER_BASE_DIR", "CLARY_PARENT", "PYTHONPATH", "LD_PRELOAD", "CLARY_ALGORITHM")
+    client.create_training_job(**job("moved", ROWS, Environment=dict.fromkeys(names, "1")))
+    assert ended(up, "moved")["TrainingJobStatus"] == "Completed"
+
+
+def test_a_bucket_that_is_not_there(up: Up, client: Any) -> None:
+    """It is the user's fault, and said so."""
+    client.create_training_job(**job("no-bucket", ROWS, OutputDataConfig={"S3OutputPath": "s3://nowhere/out"}))
+    found = ended(up, "no-bucket")
+    assert found["FailureReason"].startswith("ClientError: ")
+    assert "nowhere" in found["FailureReason"]
+
+
 def test_stopping(up: Up, client: Any) -> None:
     """A job that is stopped ends as Stopped, and so does one that nothing was left to stop of."""
     client.create_training_job(**job("long", ROWS, HyperParameters={"k": "2", "feature_dim": "3", "epochs": "1000000"}))
@@ -168,6 +191,19 @@ def test_stopping(up: Up, client: Any) -> None:
     assert found["TrainingJobStatus"] == found["SecondaryStatus"] == "Stopped"
     with pytest.raises(ClientError, match="The request was rejected because the training job is in status Stopped"):
         client.stop_training_job(TrainingJobName="long")
+
+
+def test_stopping_while_data_comes(up: Up, client: Any) -> None:
+    """A job that is stopped before all of its data is here has not trained; its time is a second, AWS's least."""
+    s3 = up.client("s3")
+    for number in range(200):
+        s3.put_object(Bucket="bucket", Key=f"many/{number}.csv", Body=b"1,2,3\n")
+    client.create_training_job(**job("early", channel("s3://bucket/many/")))
+    client.stop_training_job(TrainingJobName="early")
+    found = ended(up, "early")
+    assert found["TrainingJobStatus"] == found["SecondaryStatus"] == "Stopped", found.get("FailureReason")
+    assert "Training" not in [each["Status"] for each in found["SecondaryStatusTransitions"]]
+    assert found["TrainingTimeInSeconds"] == found["BillableTimeInSeconds"] == 1
 
 
 def test_the_time_is_limited(up: Up, client: Any) -> None:
@@ -208,7 +244,7 @@ def test_deleting(up: Up, client: Any) -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"image": "nobody/knows:1"}, ""),
+        ({"image": "nobody/knows:1"}, "Docker"),
         ({"OutputDataConfig": {"S3OutputPath": "https://bucket/out"}}, "write s3://"),
         ({"CheckpointConfig": {"S3Uri": "s3://bucket/c", "LocalPath": "/etc"}}, "LocalPath '/etc' is not supported"),
         ({"CheckpointConfig": {"S3Uri": "s3://bucket/c", "LocalPath": "/opt/ml/../../etc"}}, "is not supported"),
@@ -286,6 +322,13 @@ def test_checkpoints(up: Up, client: Any) -> None:
     assert any("#011train-logloss:" in line for line in lines(up, "xgb-2"))
 
 
+def duration(client: Any, name: str) -> float:
+    """Seconds from a job's creation to its end."""
+    found = client.describe_training_job(TrainingJobName=name)
+    seconds: float = (found["TrainingEndTime"] - found["CreationTime"]).total_seconds()
+    return seconds
+
+
 def test_commands(up: Up, client: Any) -> None:
     """Our own commands list the jobs, print their logs, and end them."""
     client.create_training_job(**job("seen", ROWS))
@@ -295,7 +338,9 @@ def test_commands(up: Up, client: Any) -> None:
     assert followed.stdout.splitlines() == lines(up, "seen")
     listed = [line.split("\t") for line in up.clary("jobs").stdout.splitlines()]
     assert ["training", "seen", "Completed"] in [row[:3] for row in listed]
-    assert up.clary("logs", "-f", "bad").returncode == 1
+    assert next(row[3] for row in listed if row[1] == "seen") == f"{duration(client, 'seen'):.1f} s"
+    client.create_training_job(**job("wrong", ROWS, HyperParameters={"k": "0", "feature_dim": "3"}))
+    assert up.clary("logs", "-f", "wrong").returncode == 1
     client.create_training_job(
         **job("ended", ROWS, HyperParameters={"k": "2", "feature_dim": "3", "epochs": "1000000"})
     )

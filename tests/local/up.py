@@ -95,6 +95,7 @@ class Up:
             self.process = subprocess.Popen(
                 [*self.program, "up", "--port", "0", "--state", str(self.folder), *self.words],
                 env={**own, "CLARY_PARENT": str(os.getpid()), **self.environment},
+                cwd=self.folder.parent,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
