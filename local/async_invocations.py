@@ -137,7 +137,7 @@ class AsyncInvocations:
     def _asked(self, thing: Thing) -> Answer:
         """The answer, of which there is one as soon as the endpoint is in service, before it is too late."""
         request = thing.document
-        invocation = Invocation(self._payload(request), request["headers"])
+        invocation = self._invocation(request)
         while True:
             if time.time() > thing.created + request["ttl"]:
                 raise ServiceUnavailable(f"it has waited for longer than RequestTTLSeconds, {request['ttl']}")
@@ -149,16 +149,16 @@ class AsyncInvocations:
                     raise
             self._forgotten.wait(_AGAIN)
 
-    def _payload(self, request: Mapping[str, Any]) -> bytes:
+    def _invocation(self, request: Mapping[str, Any]) -> Invocation:
+        """What the container is asked; the SageMaker SDK names the content type on the object in S3 alone."""
         if not request["input"]:
-            return base64.b64decode(request["body"])
+            return Invocation(base64.b64decode(request["body"]), request["headers"])
         at = Location.of(request["input"])
         answer = self._platform.s3.get_object(Bucket=at.bucket, Key=at.key)
         with answer["Body"] as stream:
             if answer["ContentLength"] > _LARGEST:
                 raise ValidationError(f"{at} is larger than {_LARGEST >> 30} GiB")
-            content: bytes = stream.read()
-            return content
+            return Invocation(stream.read(), {"Content-Type": answer["ContentType"], **request["headers"]})
 
     def _put(self, uri: str, content: bytes, content_type: str) -> None:
         at = Location.of(uri)

@@ -5,7 +5,8 @@ A bucket is a folder with ``bucket.json``. An object is ``HASH.json``, all that 
 always fit together. HASH comes of the key, which itself is never part of a path.
 
 Of a versioned bucket the current versions are kept. Not kept are access control lists, rules for CORS, lifecycle and
-notifications, and uploads in parts that have not been completed.
+notifications, and uploads in parts that have not been completed: their parts lie in a folder beside this one, and go
+when it starts anew.
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, Final, cast
 from urllib.parse import parse_qs, unquote
 
-from flask import current_app, has_request_context, request
-from moto.s3.models import FakeBucket, FakeKey, FakeMultipart, S3Backend, s3_backends
+from moto.s3.models import FakeBucket, FakeKey, S3Backend, s3_backends
 from moto.s3bucket_path.utils import bucket_name_from_url, parse_key_name
 
 from ..containers.files import atomic
 from ..errors import PlatformError
+from .moto_s3 import Data, adapt, forget, is_stored
 
 __all__ = ["Mirror"]
 
@@ -79,10 +80,12 @@ class Mirror:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._kept: dict[str, dict[str, Path]] = {}  # bucket, key: its data
-        self._buckets = threading.Lock()
+        self._buckets = threading.Lock()  # whoever wants one of the next too takes that first
         self._keys = [threading.Lock() for _ in range(_LOCKS)]
         folder.mkdir(parents=True, exist_ok=True)
-        _adapt_moto()
+        parts = folder.with_name(f"{folder.name}-parts")
+        shutil.rmtree(parts, ignore_errors=True)
+        adapt(parts)
 
     def load(self) -> None:
         """Give moto what the folder has; what cannot be read is warned of, skipped and left where it is."""
@@ -129,39 +132,44 @@ class Mirror:
 
     def _keep_bucket(self, name: str) -> None:
         """The bucket as a whole."""
+        self._keep_properties(name)
         bucket = _bucket(name)
-        self._keep_properties(name, bucket)
         if bucket is None:
+            self._drop_bucket(name)
             return
-        gone = self._kept[name].keys() - set(bucket.keys)
-        changed = {key for key, value in bucket.keys.items() if not _is_stored(value)}
+        gone = self._kept.get(name, {}).keys() - set(bucket.keys)
+        changed = {key for key, value in bucket.keys.items() if not is_stored(value)}
         for key in gone | changed:
             self._keep_key(name, key)
 
-    def _keep_properties(self, name: str, bucket: FakeBucket | None) -> None:
+    def _keep_properties(self, name: str) -> None:
         folder = self._place(name)
         with self._buckets:
-            if bucket is None:
-                if self._kept.pop(name, None) is not None:
-                    (folder / _BUCKET).unlink(missing_ok=True)
-                    shutil.rmtree(folder)
-                    _sync(self._folder)
+            if (bucket := _bucket(name)) is None:
                 return
             folder.mkdir(exist_ok=True)
             _write(folder / _BUCKET, _bucket_properties(bucket))
             _sync(self._folder)
             self._kept.setdefault(name, {})
 
+    def _drop_bucket(self, name: str) -> None:
+        folder = self._place(name)
+        with ExitStack() as stack:
+            for lock in (*self._keys, self._buckets):  # whoever keeps something of it comes to an end first
+                stack.enter_context(lock)
+            if _bucket(name) is None and self._kept.pop(name, None) is not None:
+                (folder / _BUCKET).unlink(missing_ok=True)
+                shutil.rmtree(folder)
+                _sync(self._folder)
+
     def _keep_key(self, name: str, key_name: str) -> None:
         """One object as it is now, whoever changed it."""
-        bucket = _bucket(name)
-        if bucket is None:
-            return
-        if name not in self._kept:
-            self._keep_properties(name, bucket)
         end = time.monotonic() + _PATIENCE
         with self._keys[hash((name, key_name)) % _LOCKS]:
-            while True:
+            while (bucket := _bucket(name)) is not None:
+                if name not in self._kept:
+                    self._keep_properties(name)
+                    continue
                 key = bucket.keys.get(key_name)
                 try:
                     if isinstance(key, FakeKey):
@@ -178,8 +186,8 @@ class Mirror:
     def _keep_object(self, bucket: FakeBucket, key: FakeKey) -> None:
         folder, stem, kept = self._place(bucket.name), _stem(key.name), self._kept[bucket.name]
         before = kept.get(key.name)
-        if _is_stored(key):
-            path = cast(_Data, key._value_buffer).path
+        if is_stored(key):
+            path = cast(Data, key._value_buffer).path
         else:
             path = folder / f"{stem}.{secrets.token_hex(8)}.data"
             with atomic(path) as out, key.lock:
@@ -188,7 +196,7 @@ class Mirror:
         try:
             _write(folder / f"{stem}.json", _object_properties(key, path))
         except OSError:
-            if not _is_stored(key):
+            if not is_stored(key):
                 path.unlink(missing_ok=True)
             raise
         _sync(folder)
@@ -212,82 +220,6 @@ class Mirror:
         return self._folder / (bucket if _SAFE_NAME.fullmatch(bucket) else f"_{_stem(bucket)}")
 
 
-class _Data:
-    """The bytes of an object in a file that is open only while it is read; stands for moto's buffer."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._position = 0
-
-    def seek(self, position: int) -> int:
-        self._position = position
-        return position
-
-    def read(self, size: int = -1) -> bytes:
-        with self.path.open("rb") as file:
-            file.seek(self._position)
-            data = file.read(size)
-        self._position += len(data)
-        return data
-
-    def close(self) -> None:
-        """There is nothing to close."""
-
-
-class _Body:
-    """The bytes of an object, or a range of them, on their way to a client without being in memory."""
-
-    def __init__(self, file: BinaryIO, start: int, stop: int) -> None:
-        self._file = file
-        self._start = start
-        self._stop = stop
-
-    def __len__(self) -> int:
-        return self._stop - self._start
-
-    def __getitem__(self, part: slice) -> _Body:
-        start, stop, _ = part.indices(len(self))
-        return _Body(self._file, self._start + start, self._start + stop)
-
-    def __iter__(self) -> Iterator[bytes]:
-        self._file.seek(self._start)
-        left = len(self)
-        while left and (piece := self._file.read(min(left, _PIECE))):
-            left -= len(piece)
-            yield piece
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _adapt_moto() -> None:
-    """Let moto stream the objects that lie in files, and compute an ETag before another object takes the place."""
-    value = cast(property, FakeKey.__dict__["value"])
-    if getattr(value.fget, "__module__", None) == __name__:
-        return
-    in_memory = cast(Callable[[FakeKey], bytes], value.fget)
-    put_in_memory = cast(Callable[[FakeKey, bytes | str], None], value.fset)
-
-    def get(key: FakeKey) -> bytes | _Body:
-        buffer: object = key._value_buffer
-        if isinstance(buffer, _Data) and _answers_get():
-            return _Body(buffer.path.open("rb"), 0, key.size)
-        return in_memory(key)
-
-    def put(key: FakeKey, data: bytes | str) -> None:
-        data = data.encode() if isinstance(data, str) else data
-        put_in_memory(key, data)
-        if key._etag is None:
-            key._etag = hashlib.md5(data, usedforsecurity=False).hexdigest()
-
-    type.__setattr__(FakeKey, "value", property(get, put))
-
-
-def _answers_get() -> bool:
-    """Whether an object's bytes are asked for by GET: in all else moto works with them as ``bytes``."""
-    return has_request_context() and request.method == "GET" and getattr(current_app, "service", "") == "s3"
-
-
 def _changes(method: str, query: str) -> bool:
     """Whether a request changes objects or buckets; parts of an upload are none until all are together."""
     fields = parse_qs(query, keep_blank_values=True)
@@ -301,28 +233,23 @@ def _bucket(name: str) -> FakeBucket | None:
     return s3_backends[where[1]][where[0]].buckets.get(name) if where else None
 
 
-def _is_stored(key: object) -> bool:
-    return isinstance(key, FakeKey) and isinstance(cast(object, key._value_buffer), _Data)
-
-
 def _in_use(bucket: FakeBucket, key_name: str) -> set[Path]:
     """The files that versions of an object are read from."""
     versions = bucket.keys.getlist(key_name) or ()
-    return {cast(_Data, version._value_buffer).path for version in versions if _is_stored(version)}
+    return {cast(Data, version._value_buffer).path for version in versions if is_stored(version)}
 
 
 def _let_go(key: FakeKey, path: Path) -> None:
     """Free the memory that moto uses for an object, now that it lies in a file."""
-    if not _is_stored(key):
+    if not is_stored(key):
         with key.lock:
             old = key._value_buffer
-            key._value_buffer = cast(Any, _Data(path))
+            key._value_buffer = cast(Any, Data(path))
         old.close()
-    if key.multipart is not None:  # the parts it was made of, each with a copy of its bytes
+    if key.multipart is not None:  # the parts that it was not made of
         key.multipart.dispose()
         key.multipart = None
-    for model in (FakeKey, FakeMultipart):  # moto remembers every one there ever was, for a page of its own
-        cast(Any, model).instances_tracked.clear()
+    forget()
 
 
 def _bucket_properties(bucket: FakeBucket) -> dict[str, Any]:
@@ -395,7 +322,7 @@ def _key(file: Path, found: dict[str, Any], backend: S3Backend, bucket: FakeBuck
         raise ValueError(f"{data.name} has {data.stat().st_size} bytes, not {found['size']}")
     key: FakeKey = _new(FakeKey, name, b"", backend.account_id, backend.region_name, bucket_name=bucket.name)
     key._value_buffer.close()
-    key._value_buffer = cast(Any, _Data(data))
+    key._value_buffer = cast(Any, Data(data))
     key.contentsize = found["size"]
     key.last_modified = datetime.fromisoformat(found["modified"])
     key.set_metadata(found["metadata"])

@@ -28,7 +28,7 @@ _TYPES: Final[Mapping[str, type | tuple[type, ...]]] = {
     "long": int,
     "float": (int, float),
     "double": (int, float),
-    "timestamp": (int, float, str),
+    "timestamp": (int, float),
     "blob": str,
 }
 _SHOWN: Final = 5  # violations that an answer tells

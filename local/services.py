@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qs, urlencode
@@ -81,7 +81,10 @@ class Services:
         if service == "s3" and environ["REQUEST_METHOD"] == "PUT" and _is_form(environ):
             environ["CONTENT_TYPE"] = "binary/octet-stream"  # as a form (curl says so) moto would store nothing
         if service == "iam":
-            _have_role(app, environ)
+            form = _form(environ)
+            if form.get("Action") == "SimulatePrincipalPolicy":
+                return _allowed(form)
+            _have_role(app, environ, form)
         if service != "s3":
             return _call(app, environ)
         reads = environ["REQUEST_METHOD"] in ("GET", "HEAD") or "HTTP_X_AMZ_COPY_SOURCE" in environ
@@ -143,19 +146,39 @@ def _is_form(environ: Environ) -> bool:
     return bool(environ.get("CONTENT_TYPE", "").startswith(_FORM))
 
 
-def _have_role(app: Flask, environ: Environ) -> None:
-    """Create the role that a request asks for: the SageMaker SDK asks for those of which it has only the name."""
+def _form(environ: Environ) -> Mapping[str, str]:
+    """The fields of a request to AWS IAM, whose body can be read again."""
     size = environ.get("CONTENT_LENGTH") or "0"
     if not _is_form(environ) or not size.isdigit() or int(size) > _LONGEST_FORM:
-        return
+        return {}
     body = environ["wsgi.input"].read(int(size))
     environ["wsgi.input"] = io.BytesIO(body)
-    form = {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
+    return {name: values[0] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
+
+
+def _have_role(app: Flask, environ: Environ, form: Mapping[str, str]) -> None:
+    """Create the role that a request asks for: the SageMaker SDK asks for those of which it has only the name."""
     if form.get("Action") != "GetRole" or not form.get("RoleName"):
         return
     create = urlencode({**form, "Action": "CreateRole", "AssumeRolePolicyDocument": json.dumps(_TRUST)}).encode()
     # where there is such a role, this is refused
     _call(app, {**environ, "CONTENT_LENGTH": str(len(create)), "wsgi.input": io.BytesIO(create)})
+
+
+def _allowed(form: Mapping[str, str]) -> tuple[str, Headers, Iterable[bytes]]:
+    """The answer that a role may do what is asked: the SageMaker SDK asks before it trains, and moto cannot say."""
+    actions = [value for name, value in form.items() if name.startswith("ActionNames.member.")]
+    results = "".join(
+        f"<member><EvalActionName>{escape(action)}</EvalActionName><EvalResourceName>*</EvalResourceName>"
+        "<EvalDecision>allowed</EvalDecision></member>"
+        for action in actions
+    )
+    answer = (
+        "<SimulatePrincipalPolicyResponse><SimulatePrincipalPolicyResult><IsTruncated>false</IsTruncated>"
+        f"<EvaluationResults>{results}</EvaluationResults>"
+        "</SimulatePrincipalPolicyResult></SimulatePrincipalPolicyResponse>"
+    ).encode()
+    return "200 OK", [("Content-Type", "text/xml"), ("Content-Length", str(len(answer)))], [answer]
 
 
 def _failure(environ: Environ, why: str) -> tuple[str, Headers, Iterable[bytes]]:

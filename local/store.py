@@ -1,7 +1,7 @@
 """What the local SageMaker knows, in SQLite: every job, model and endpoint, their tags and their metrics.
 
 A thing is kept as the answer that describes it, with what only we need to know under names that begin with ``_``.
-A change is one transaction, on disk when the call returns.
+A change is one transaction, which survives a kill of the platform from when the call returns.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import JSON, Engine, ForeignKeyConstraint, Index, create_engine, delete, event, select
+from sqlalchemy import JSON, Engine, ForeignKeyConstraint, Index, create_engine, delete, event, func, select
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -186,6 +186,12 @@ class Store:
         with Session(self._engine) as session:
             row = session.get(_Row, (kind, name))
             return None if row is None else _thing(row)
+
+    def has(self, kind: str, name: str) -> bool:
+        """Whether there is a thing of that name, as ARNs write it: in small letters."""
+        query = select(_Row.name).where(_Row.kind == kind, func.lower(_Row.name) == name)
+        with Session(self._engine) as session:
+            return session.scalar(query.limit(1)) is not None
 
     def status(self, kind: str, name: str) -> str | None:
         """The status of a thing; None where there is none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .faults import ValidationException
 from .operations import Call, RecordOnly, operation
 
 __all__: list[str] = []
@@ -42,6 +43,9 @@ def _tags(call: Call, arn: str) -> Mapping[str, Any]:
 def _ours(call: Call) -> str:
     """The ARN that a request names, if it is of something that really is here."""
     arn: str = call.request["ResourceArn"]
-    if arn.rpartition(":")[2].partition("/")[0] not in _OURS:
+    kind, _, name = arn.rpartition(":")[2].partition("/")
+    if kind not in _OURS:
         raise RecordOnly
+    if not call.platform.store.has(kind, name):
+        raise ValidationException(f'Could not find {kind} "{arn}".')
     return arn

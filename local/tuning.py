@@ -51,7 +51,7 @@ def describe_hyper_parameter_tuning_job(call: Call) -> Mapping[str, Any]:
     overall = best([*results, *_parents(call, thing)]) if _adds_up(thing) else None
     end = thing.document.get("HyperParameterTuningEndTime")
     return {
-        **thing.document,
+        **_with_resources(thing.document),
         **counters(results),
         "CreationTime": thing.created,
         "LastModifiedTime": thing.modified,
@@ -129,6 +129,25 @@ def _found(call: Call) -> Thing:
     if thing is None:
         raise ResourceNotFound(f"Amazon SageMaker can't find a tuning job with the name {name}")
     return thing
+
+
+def _with_resources(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A job whose definitions all have a ResourceConfig: the SageMaker SDK attaches to no other."""
+    found = dict(document)
+    if one := document.get("TrainingJobDefinition"):
+        found["TrainingJobDefinition"] = _with_resource(one)
+    if several := document.get("TrainingJobDefinitions"):
+        found["TrainingJobDefinitions"] = [_with_resource(one) for one in several]
+    return found
+
+
+def _with_resource(definition: Mapping[str, Any]) -> Mapping[str, Any]:
+    config = definition.get("HyperParameterTuningResourceConfig")
+    if not config:
+        return definition
+    one = next(iter(config.get("InstanceConfigs", ())), config)
+    resource = {name: one[name] for name in ("InstanceType", "InstanceCount", "VolumeSizeInGB") if name in one}
+    return {"ResourceConfig": resource, **definition}
 
 
 def _adds_up(thing: Thing) -> bool:

@@ -103,7 +103,6 @@ class Script:
         self.process.wait()
 
 
-clary.local.dockers.Dockers = Scripts  # type: ignore[assignment,misc]
-
 if __name__ == "__main__":
+    clary.local.dockers.Dockers = Scripts  # type: ignore[assignment,misc]
     sys.exit(main())

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+
+from clary.local.async_invocations import AsyncInvocations
+from clary.local.faults import ServiceUnavailable, ValidationError
+from clary.local.platform import Platform
+from clary.local.targets import Target
 
 from .serving import BUCKET, Serving, centres, refusal
 from .test_runtime import SERVER
@@ -58,6 +65,14 @@ def test_an_answer(serving: Serving, later: str) -> None:
     assert stored(serving, found["FailureLocation"]) is None
 
 
+def test_type_of_the_object(serving: Serving, later: str) -> None:
+    """Where the request names no content type, the container gets that of the object in S3."""
+    serving.s3.put_object(Bucket=BUCKET, Key="in/typed", Body=b"x", ContentType="text/csv")
+    found = serving.runtime.invoke_endpoint_async(EndpointName=later, InputLocation=f"s3://{BUCKET}/in/typed")
+    headers = json.loads(until(lambda: stored(serving, found["OutputLocation"]))["Body"])["headers"]
+    assert {name.lower(): value for name, value in headers.items()}["content-type"] == "text/csv"
+
+
 def test_failures(serving: Serving, later: str) -> None:
     """Why there is no answer is in the failure object: the container's error, silence, or no input."""
     cases = [
@@ -103,6 +118,63 @@ def test_an_endpoint_that_is_not_asynchronous(serving: Serving) -> None:
     )
     assert (code, "is not asynchronous" in text) == ("ValidationError", True)
     serving.delete("prompt")
+
+
+@pytest.mark.parametrize(("name", "least"), [("InvocationTimeoutSeconds", 3600), ("RequestTTLSeconds", 21600)])
+def test_numbers_of_seconds(serving: Serving, later: str, name: str, least: int) -> None:
+    """Those that nobody can wait for are refused."""
+    for number in (least + 1, 10**30):
+        where = serving.put("in/x", b"x")
+        given = {"EndpointName": later, "InputLocation": where, name: number}
+        code, text = refusal(serving.runtime.invoke_endpoint_async, **given)
+        assert (code, f"whole number from 1 to {least}" in text) == ("ValidationError", True), text
+
+
+def test_an_endpoint_that_is_not_in_service(serving: Serving) -> None:
+    """What it cannot answer it does not accept."""
+    serving.model("early", Image=serving.script("early", "import time\ntime.sleep(60)\n"))
+    config = serving.config("early", "early", AsyncInferenceConfig={"OutputConfig": PLACES})
+    serving.sagemaker.create_endpoint(EndpointName="early", EndpointConfigName=config)
+    code, text = refusal(serving.runtime.invoke_endpoint_async, EndpointName="early", InputLocation="s3://models/x")
+    assert code == "ValidationError"
+    assert text == "Endpoint early of account 123456789012 is not in service: its status is Creating"
+    serving.delete("early")
+
+
+def test_an_unexpected_error(serving: Serving, platform: Platform) -> None:
+    """It is in the failure object, too."""
+
+    @contextmanager
+    def lend() -> Iterator[Target]:
+        raise RuntimeError("odd")
+        yield
+
+    platform.s3 = serving.s3
+    invocations = AsyncInvocations(platform, "odd", lend)
+    for name in ("a", "b"):
+        where = {"output": f"s3://{BUCKET}/odd/{name}.out", "failure": f"s3://{BUCKET}/odd/{name}"}
+        invocations.accept({"input": "", "body": "", "headers": {}, "timeout": 60, "ttl": 60, **where}, 1)
+    for name in ("a", "b"):
+        failure = until(lambda name=name: stored(serving, f"s3://{BUCKET}/odd/{name}"))
+        assert failure["Body"] == b"the local platform failed: RuntimeError('odd')"
+    until(lambda: not platform.store.all("async-invocation"))
+
+
+def test_nothing_for_the_next_of_the_same_name(platform: Platform) -> None:
+    """An endpoint that is deleted accepts nothing that another one would find."""
+
+    @contextmanager
+    def lend() -> Iterator[Target]:
+        raise ServiceUnavailable("nobody")
+        yield
+
+    invocations = AsyncInvocations(platform, "gone", lend)
+    request = {"input": "", "body": "", "headers": {}, "timeout": 60, "ttl": 60, "output": "s3://b/k", "failure": ""}
+    invocations.accept(request, 1)
+    invocations.forget()
+    with pytest.raises(ValidationError, match="is being deleted"):
+        invocations.accept(request, 1)
+    assert platform.store.all("async-invocation") == []
 
 
 def test_a_kill(serving: Serving, later: str) -> None:

@@ -30,7 +30,7 @@ def test_this_machine_may(host: str) -> None:
     assert verdict("", HTTP_HOST=host) is None
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "", "10.0.0.7"])
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "", "10.0.0.7", "[::1"])
 def test_other_names_may_not(host: str) -> None:
     """A name that leads here but is another's would be a web page's trick."""
     assert verdict("", HTTP_HOST=host) == 403
@@ -42,6 +42,7 @@ def test_pages_of_others_may_not() -> None:
     assert verdict("", HTTP_ORIGIN="https://evil.example") == 403
     assert verdict("", HTTP_ORIGIN="null") == 403
     assert verdict("", HTTP_ORIGIN="http://127.0.0.1:9999") == 403
+    assert verdict("", HTTP_ORIGIN="http://[::1") == 403
 
 
 @pytest.mark.parametrize(

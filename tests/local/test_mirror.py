@@ -218,6 +218,90 @@ def test_reading_takes_no_memory(tmp_path: Path) -> None:
         assert peak(process.pid) - before < 50 * MIB
 
 
+def test_uploads_in_parts_take_no_memory(tmp_path: Path) -> None:
+    """Parts lie in files until they are together; those of an upload that is given up, or killed, go."""
+    part, count = os.urandom(10 * MIB), 20
+    where = {"Bucket": BUCKET, "Key": "key"}
+    parts = tmp_path / "s3-parts"
+    with serving(tmp_path) as (address, process):
+        s3 = client("s3", address)
+        create(s3)
+        s3.put_object(Bucket=BUCKET, Key="small", Body=part)
+        before = peak(process.pid)
+        uploads = [s3.create_multipart_upload(**where)["UploadId"] for _ in range(2)]
+        for upload in uploads:
+            tags = [
+                s3.upload_part(**where, UploadId=upload, PartNumber=number + 1, Body=part)["ETag"]
+                for number in range(count)
+            ]
+            s3.upload_part(**where, UploadId=upload, PartNumber=count, Body=part[:5])  # in the place of the one before
+        assert len(list(parts.iterdir())) == 2 * count
+        s3.abort_multipart_upload(**where, UploadId=uploads[0])
+        assert len(list(parts.iterdir())) == count
+        tags[-1] = s3.list_parts(**where, UploadId=uploads[1])["Parts"][-1]["ETag"]
+        whole = [{"PartNumber": number + 1, "ETag": tag} for number, tag in enumerate(tags)]
+        tag = s3.complete_multipart_upload(**where, UploadId=uploads[1], MultipartUpload={"Parts": whole})["ETag"]
+        assert list(parts.iterdir()) == []
+        assert peak(process.pid) - before < 100 * MIB
+        digests = b"".join(bytes.fromhex(one.strip('"')) for one in tags)
+        assert tag == f'"{hashlib.md5(digests).hexdigest()}-{count}"'  # noqa: S324
+        assert read(s3, "key") == part * (count - 1) + part[:5]
+        killed = s3.create_multipart_upload(**where)["UploadId"]
+        s3.upload_part(**where, UploadId=killed, PartNumber=1, Body=part)
+    with s3_on(tmp_path) as s3:
+        assert not parts.exists()
+        assert read(s3, "key") == part * (count - 1) + part[:5]
+
+
+def test_parts_that_do_not_fit(tmp_path: Path) -> None:
+    """Parts that are not there, are others, or are too small, are refused as by AWS; they can be sent again."""
+    where = {"Bucket": BUCKET, "Key": "key"}
+    with s3_on(tmp_path) as s3:
+        create(s3)
+        upload = s3.create_multipart_upload(**where)["UploadId"]
+
+        def complete(*tags: str) -> dict[str, Any]:
+            whole = [{"PartNumber": number + 1, "ETag": tag} for number, tag in enumerate(tags)]
+            done: dict[str, Any] = s3.complete_multipart_upload(
+                **where, UploadId=upload, MultipartUpload={"Parts": whole}
+            )
+            return done
+
+        first, second = (
+            s3.upload_part(**where, UploadId=upload, PartNumber=number, Body=b"x" * number)["ETag"] for number in (1, 2)
+        )
+        for tags, why in (((second,), "InvalidPart"), ((first, second, first), "EntityTooSmall"), ((), "MalformedXML")):
+            with pytest.raises(ClientError, match=why):
+                complete(*tags)
+        large = s3.upload_part(**where, UploadId=upload, PartNumber=1, Body=b"y" * 5 * MIB)["ETag"]
+        complete(large, second)
+        assert read(s3, "key") == b"y" * 5 * MIB + b"xx"
+
+
+def test_a_bucket_that_comes_and_goes(tmp_path: Path) -> None:
+    """Whoever stores in a bucket that others delete and create has it stored, or hears that there is no bucket."""
+    refused = {"NoSuchBucket", "BucketNotEmpty", "BucketAlreadyOwnedByYou", "NoSuchKey"}
+    with serving(tmp_path) as (address, _), ThreadPoolExecutor(12) as pool:
+        s3 = client("s3", address, max_pool_connections=12)
+
+        def turn(number: int) -> set[str]:
+            codes = set()
+            for _ in range(40):
+                for ask in (
+                    lambda: create(s3),
+                    lambda: s3.put_object(Bucket=BUCKET, Key=f"{number}", Body=b"x"),
+                    lambda: s3.delete_object(Bucket=BUCKET, Key=f"{number}"),
+                    lambda: s3.delete_bucket(Bucket=BUCKET),
+                ):
+                    try:
+                        ask()
+                    except ClientError as error:
+                        codes.add(error.response["Error"]["Code"])
+            return codes
+
+        assert set().union(*pool.map(turn, range(12))) <= refused
+
+
 def peak(pid: int) -> int:
     """The most memory that a process has had, in bytes."""
     (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")]

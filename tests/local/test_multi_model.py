@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -143,3 +144,24 @@ def test_no_room(serving: Serving) -> None:
     folders = [path.name for path in (serving.folder / "work/endpoints/crowd").glob("*/primary/models/*")]
     assert sorted(folders) == sorted([b, c["name"]])
     serving.delete("crowd")
+
+
+def test_many_new_models_at_once(serving: Serving) -> None:
+    """More than the port has threads are loaded, and all answer."""
+    count = 64
+    for number in range(count):
+        serving.put(f"cold/{number}.tar.gz", centres(number))
+    serving.model("cold", Mode="MultiModel", ModelDataUrl=f"s3://{BUCKET}/cold/")
+    serving.endpoint("cold", "cold")
+    runtime = serving.client("sagemaker-runtime", read_timeout=90, max_pool_connections=count)
+
+    def ask(number: int) -> bytes:
+        answer = runtime.invoke_endpoint(
+            EndpointName="cold", Body=b"0", ContentType="text/csv", Accept="text/csv", TargetModel=f"{number}.tar.gz"
+        )
+        content: bytes = answer["Body"].read()
+        return content
+
+    with ThreadPoolExecutor(count) as pool:
+        assert list(pool.map(ask, range(count))) == [f"0.0,{number}.0\n".encode() for number in range(count)]
+    serving.delete("cold")

@@ -6,6 +6,7 @@ import http.client
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,8 @@ from .up import until
 SERVER = """
 import json, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+lock, under_way, most = threading.Lock(), 0, 0
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -56,6 +59,27 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_drop(self, body):
         self.close_connection = True
+
+    def do_short(self, body):
+        self.close_connection = True
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        self.wfile.write(b"half of it")
+
+    def do_fold(self, body):
+        self.answer(200, b"folded", Content_Type="text/plain;\\r\\n charset=utf-8",
+                    X_Amzn_SageMaker_Custom_Attributes="a\\x01b")
+
+    def do_count(self, body):
+        global under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        time.sleep(1)
+        with lock:
+            under_way -= 1
+        self.answer(200, b"%d" % most)
 
     def do_slow(self, body):
         time.sleep(float(body.split()[1]))
@@ -256,6 +280,37 @@ def test_large_and_too_large(serving: Serving, echo: str) -> None:
         assert (response.status, response.headers["x-amzn-ErrorType"]) == (400, "ValidationError")
         assert b"larger than" in response.read()
     assert invoke(serving, echo, b"close")["Body"] == b"closed later"
+
+
+def test_an_answer_that_breaks_off(serving: Serving, echo: str) -> None:
+    """A container that sends less than it has announced has failed, whichever way it was asked."""
+    with pytest.raises(serving.runtime.exceptions.ModelError, match="the answer broke off"):
+        invoke(serving, echo, b"short")
+    answer = serving.runtime.invoke_endpoint_with_response_stream(EndpointName=echo, Body=b"short")
+    pieces = []
+    with closing(answer["Body"]), pytest.raises(EventStreamError, match="ModelStreamError"):
+        for event in answer["Body"]:
+            pieces.append(event["PayloadPart"]["Bytes"])
+    assert b"".join(pieces) == b"half of it"
+
+
+def test_headers_that_nobody_may_have(serving: Serving, echo: str) -> None:
+    """A folded one is on one line, one with a control character is left out; neither keeps a container busy."""
+    found = invoke(serving, echo, b"fold")
+    assert (found["Body"], found["ContentType"]) == (b"folded", "text/plain; charset=utf-8")
+    assert "CustomAttributes" not in found
+    for _ in range(30):  # more than may be under way
+        answer = serving.runtime.invoke_endpoint_with_response_stream(EndpointName=echo, Body=b"fold")
+        assert answer["ContentType"] == "text/plain; charset=utf-8"
+        assert [event["PayloadPart"]["Bytes"] for event in answer["Body"]] == [b"folded"]
+
+
+def test_many_slow_requests(serving: Serving, echo: str) -> None:
+    """At most 24 are under way; the others wait for their turn, and are answered."""
+    with ThreadPoolExecutor(36) as pool:
+        found = list(pool.map(lambda _: int(invoke(serving, echo, b"count")["Body"]), range(36)))
+    assert len(found) == 36
+    assert max(found) <= 24
 
 
 @pytest.mark.parametrize("path", ["/endpoints/echo/other", "/endpoints//invocations", "/endpoints/a/b/invocations"])

@@ -68,6 +68,7 @@ def test_unknown_operations(target: str) -> None:
         ({"HyperParameters": {"k": 3}}, "Value '3' at 'hyperParameters.k.member' failed"),
         ({"Tags": [{"Key": "a"}]}, "Value null at 'tags.1.member.value' failed"),
         ({"Tags": {}}, "Member must be of type list"),
+        ({"ResourceConfig": "large"}, "Value 'large' at 'resourceConfig' failed"),
     ],
 )
 def test_refusals(fields: dict[str, Any], words: str) -> None:
@@ -86,6 +87,13 @@ def test_all_that_is_wrong_is_told() -> None:
 def test_no_object(request_: Any) -> None:
     """The body has to be an object."""
     assert "has to be a JSON object" in refusal(request_)
+
+
+def test_times_are_numbers() -> None:
+    """A time is told in seconds, as the protocol has it."""
+    assert checked("SageMaker.ListTrainingJobs", {"CreationTimeAfter": 1.5}) == "ListTrainingJobs"
+    with pytest.raises(ValidationException, match="at 'creationTimeAfter' failed"):
+        checked("SageMaker.ListTrainingJobs", {"CreationTimeAfter": "2020-01-01"})
 
 
 def test_a_hostile_name_takes_no_time() -> None:

@@ -87,6 +87,16 @@ def test_known_role_stays(address: str) -> None:
         iam.create_role(RoleName="Mine", AssumeRolePolicyDocument="{}")
 
 
+def test_all_is_allowed(address: str) -> None:
+    """Whoever asks what a role may do, as the SageMaker SDK does, learns of each action that it is allowed."""
+    actions = ["s3:GetObject", "sagemaker:CreateTrainingJob"]
+    role = "arn:aws:iam::123456789012:role/AnyRole"
+    answer = client("iam", address).simulate_principal_policy(PolicySourceArn=role, ActionNames=actions)
+    assert [(one["EvalActionName"], one["EvalDecision"]) for one in answer["EvaluationResults"]] == [
+        (action, "allowed") for action in actions
+    ]
+
+
 def test_token_of_registry(address: str) -> None:
     """ECR gives a token, as `docker login` wants it."""
     (given,) = client("ecr", address).get_authorization_token()["authorizationData"]

@@ -10,6 +10,7 @@ from clary.local.faults import ValidationException
 from clary.local.store import Listing, Metric, Store, TakenError
 
 KIND = "training-job"
+FAR = base64.urlsafe_b64encode(b"%d" % 10**30).decode()
 
 
 @pytest.fixture
@@ -147,7 +148,7 @@ def test_times(store: Store) -> None:
     assert store.page(KIND, Listing({"LastModifiedTimeBefore": thing.modified - 1}))[0] == []
 
 
-@pytest.mark.parametrize("token", ["?", "YWJj", base64.urlsafe_b64encode(b"-5").decode()])
+@pytest.mark.parametrize("token", ["?", "YWJj", base64.urlsafe_b64encode(b"-5").decode(), FAR])
 def test_tokens_of_others(store: Store, token: str) -> None:
     """A NextToken that is none of ours is refused."""
     with pytest.raises(ValidationException, match="NextToken"):
@@ -162,3 +163,31 @@ def test_tags(store: Store) -> None:
     assert store.tags("arn") == {"b": "3", "c": "4"}
     store.untag("arn")
     assert store.tags("arn") == {}
+
+
+def test_a_status(store: Store) -> None:
+    """It is known without the document; there is none of what is not there."""
+    store.add(KIND, "a", {}, status="InProgress")
+    assert (store.status(KIND, "a"), store.status(KIND, "b")) == ("InProgress", None)
+
+
+def test_awaiting_a_change(store: Store) -> None:
+    """Whoever waits goes on when a status changes or a thing goes, and is told when nothing does in time."""
+    store.add(KIND, "a", {"Status": "InProgress"}, status="InProgress")
+    assert not store.await_change(KIND, "a", {"InProgress"}, 0.05)
+    found: list[bool] = []
+
+    def wait(statuses: set[str | None]) -> threading.Thread:
+        told = threading.Thread(target=lambda: found.append(store.await_change(KIND, "a", statuses, 30)), daemon=True)
+        told.start()
+        return told
+
+    first = wait({"InProgress"})
+    with store.changing(KIND, "a", "Status") as document:
+        assert document is not None
+        document["Status"] = "Stopping"
+    first.join(20)
+    second = wait({"Stopping"})
+    store.remove(KIND, "a")
+    second.join(20)
+    assert found == [True, True]

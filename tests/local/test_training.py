@@ -236,9 +236,11 @@ def test_deleting(up: Up, client: Any) -> None:
     client.create_training_job(**job("brief", ROWS, Tags=[{"Key": "a", "Value": "b"}]))
     arn = ended(up, "brief")["TrainingJobArn"]
     client.delete_training_job(TrainingJobName="brief")
-    assert client.list_tags(ResourceArn=arn)["Tags"] == []
+    with pytest.raises(ClientError, match="Could not find training-job"):
+        client.add_tags(ResourceArn=arn, Tags=[{"Key": "a", "Value": "b"}])
     client.create_training_job(**job("brief", ROWS))
     assert ended(up, "brief")["TrainingJobStatus"] == "Completed"
+    assert client.list_tags(ResourceArn=arn)["Tags"] == []
 
 
 @pytest.mark.parametrize(
