@@ -11,7 +11,16 @@ from collections.abc import Iterable, Sequence
 
 from .timing import Row
 
-NAMES = ("recordio", "kmeans", "pca", "randomcutforest", "linearlearner", "factorizationmachines", "xgboost")
+NAMES = (
+    "recordio",
+    "kmeans",
+    "pca",
+    "randomcutforest",
+    "linearlearner",
+    "factorizationmachines",
+    "xgboost",
+    "platform",
+)
 HEAD = ("what", "ours", "theirs", "ratio", "bar", "")
 
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import errno
 import gzip
 import io
+import os
 import shutil
+import stat
 import tarfile
 import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import BinaryIO, Final
 
 from ..errors import ArtifactError
 from .files import atomic
 
-__all__ = ["open_model", "pack", "unpack"]
+__all__ = ["open_model", "pack", "regular_files", "unpack"]
 
 MAX_MEMBERS: Final = 10_000
 MAX_BYTES: Final = 10 << 30
@@ -25,23 +27,70 @@ MAX_BYTES: Final = 10 << 30
 
 _HEADER_LIMIT: Final = 1 << 20  # tarfile reads a header's names at once, however long they claim to be
 _LEVEL: Final = 1  # models are floating-point noise: more effort makes them later, not smaller
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO that is there all of a sudden has no writer
+_PASSED: Final = os.O_DIRECTORY | os.O_PATH  # a folder that need not be readable
+_GONE: Final = (FileNotFoundError, NotADirectoryError)  # was removed, or exchanged, just now
 
 
-def pack(folder: Path, out: Path) -> None:
-    """Write the files of a model directory to a ``tar.gz`` with the members at its root.
+def pack(folder: Path, out: Path, below: Path | None = None) -> int:
+    """Write the files of a model directory to a ``tar.gz`` with the members at its root, and return how many they are.
 
-    The same files make the same bytes: names are sorted, times and owners are zero.
+    The same files make the same bytes: names are sorted, times and owners are zero. What counts as a file, and what
+    `below` is, `regular_files` says.
     """
-    places = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+    count = 0
     with atomic(out) as stream:
         zipped = gzip.GzipFile(filename="", mode="wb", compresslevel=_LEVEL, fileobj=stream, mtime=0)
         with zipped, tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            for place in places:
+            for place, content in regular_files(folder, below):
                 member = tarfile.TarInfo(place)
-                with (folder / place).open("rb") as content:
-                    member.size = content.seek(0, io.SEEK_END)
-                    content.seek(0)
-                    archive.addfile(member, content)
+                member.size = os.fstat(content.fileno()).st_size
+                archive.addfile(member, content)
+                count += 1
+    return count
+
+
+def regular_files(folder: Path, below: Path | None = None) -> Iterator[tuple[str, BinaryIO]]:
+    """The files in a folder that a stranger has filled, and may go on filling: path in it, and content, in order.
+
+    Symbolic links are passed over, and what is behind them: they could lead to any file of this machine.
+
+    Parameters
+    ----------
+    folder
+        Nothing is in it where it is not there, or a link.
+    below
+        A folder above it that strangers cannot change: none between the two may be a link either.
+    """
+    above = folder.parent if below is None else below
+    *parts, name = folder.relative_to(above).parts
+    handle = os.open(above, _PASSED)
+    try:
+        with suppress(*_GONE):
+            for part in parts:
+                inner = os.open(part, _PASSED | os.O_NOFOLLOW, dir_fd=handle)
+                os.close(handle)
+                handle = inner
+            yield from _files(name, handle, PurePosixPath())
+    finally:
+        os.close(handle)
+
+
+def _files(folder: str, above: int, place: PurePosixPath) -> Iterator[tuple[str, BinaryIO]]:
+    """Those in a folder of an open folder: nobody can exchange one for a link while it is open."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+    try:
+        for name in sorted(os.listdir(handle)):  # noqa: PTH208  # a Path is no open folder
+            with suppress(*_GONE):
+                mode = os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode
+                if stat.S_ISDIR(mode):
+                    yield from _files(name, handle, place / name)
+                elif stat.S_ISREG(mode):
+                    with os.fdopen(os.open(name, _READ, dir_fd=handle), "rb") as content:
+                        if stat.S_ISREG(os.fstat(content.fileno()).st_mode):
+                            yield str(place / name), content
+    finally:
+        os.close(handle)
 
 
 @contextmanager

@@ -5,15 +5,16 @@ from __future__ import annotations
 import errno
 import io
 import os
+import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from ..errors import UsageError
 
-__all__ = ["atomic", "naming", "output", "size_text"]
+__all__ = ["atomic", "naming", "output", "read_text_within", "size_text"]
 
 _BUFFER: Final = 1 << 16  # bytes
 
@@ -84,6 +85,32 @@ def output(path: str) -> Iterator[BinaryIO]:
         return
     with atomic(Path(path)) as stream:
         yield stream
+
+
+def read_text_within(root: Path, path: Path, limit: int) -> str:
+    """The first `limit` bytes of a file below `root` as text, whoever can write there.
+
+    No link is followed and no FIFO or device is read: where there is no such file, the text is empty.
+    """
+    *folders, name = path.relative_to(root).parts
+    if os.pardir in path.parts:
+        return ""
+    with ExitStack() as stack:
+
+        def opened(part: str | Path, flags: int, folder: int | None) -> int:
+            descriptor = os.open(part, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags, dir_fd=folder)
+            stack.callback(os.close, descriptor)
+            return descriptor
+
+        try:
+            folder = opened(root, os.O_DIRECTORY, None)
+            for part in folders:
+                folder = opened(part, os.O_DIRECTORY | os.O_NOFOLLOW, folder)
+            file = opened(name, os.O_NOFOLLOW, folder)
+            data = os.read(file, limit) if stat.S_ISREG(os.fstat(file).st_mode) else b""
+        except OSError:
+            return ""
+    return data.decode(errors="replace")
 
 
 def size_text(count: float) -> str:

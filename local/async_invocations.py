@@ -31,6 +31,7 @@ __all__ = ["AsyncInvocations"]
 
 _KIND: Final = "async-invocation"
 _LARGEST: Final = 1 << 30  # bytes of an input object, on SageMaker too
+_UNTOLD: Final = "binary/octet-stream"  # the type of an object of which nobody has told it
 _AGAIN: Final = 0.2  # seconds
 _IDLE: Final = 1.0  # seconds between two looks at whether the platform ends
 
@@ -158,7 +159,9 @@ class AsyncInvocations:
         with answer["Body"] as stream:
             if answer["ContentLength"] > _LARGEST:
                 raise ValidationError(f"{at} is larger than {_LARGEST >> 30} GiB")
-            return Invocation(stream.read(), {"Content-Type": answer["ContentType"], **request["headers"]})
+            kind = answer.get("ContentType", _UNTOLD)
+            told = {} if kind == _UNTOLD else {"Content-Type": kind}
+            return Invocation(stream.read(), {**told, **request["headers"]})
 
     def _put(self, uri: str, content: bytes, content_type: str) -> None:
         at = Location.of(uri)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
+from itertools import takewhile
 from typing import Final
 
 from .folder import ACCOUNT
@@ -13,13 +14,15 @@ __all__ = ["publish", "publish_all"]
 
 _NAMESPACE: Final = "/aws/sagemaker/TrainingJobs"
 _KIND: Final = "training-job"
+_KEPT: Final = timedelta(days=15)
+_MOST: Final = 100_000  # numbers; the store has them all
 
 
 def publish(region: str, job: str, metrics: Sequence[Metric]) -> None:
-    """Add what a job has printed."""
-    if not metrics:
-        return
-    from moto.cloudwatch.models import cloudwatch_backends
+    """Add what a job has printed in the last 15 days; what is older goes, and the oldest where there is too much."""
+    from moto.cloudwatch.models import MetricDatum, cloudwatch_backends
+
+    oldest = datetime.now(timezone.utc).replace(tzinfo=None) - _KEPT
 
     dimensions = [{"Name": "TrainingJobName", "Value": job}]
     data = [
@@ -31,7 +34,11 @@ def publish(region: str, job: str, metrics: Sequence[Metric]) -> None:
         }
         for one in metrics
     ]
-    cloudwatch_backends[ACCOUNT][region].put_metric_data(_NAMESPACE, data)
+    backend = cloudwatch_backends[ACCOUNT][region]
+    backend.put_metric_data(_NAMESPACE, [one for one in data if one["Timestamp"] > oldest])
+    old = takewhile(lambda one: one.timestamp.replace(tzinfo=None) < oldest, backend.metric_data)
+    del backend.metric_data[: max(len(list(old)), len(backend.metric_data) - _MOST)]
+    MetricDatum.instances_tracked.clear()  # moto remembers all there ever were, for a page of its own
 
 
 def publish_all(store: Store) -> None:

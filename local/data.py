@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
 import random
 import re
-import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Final
-
-from botocore.exceptions import BotoCoreError, ClientError
+from typing import Any, Final
 
 from ..containers.feeder import Piece
-from ..errors import ChannelError, PlatformError
+from ..errors import ChannelError
 from ..recordio.framing import (
     FIRST,
     HEADER,
@@ -34,12 +30,13 @@ from ..recordio.framing import (
     padded,
     write_frame,
 )
-from .manifests import Content, Item, Location
+from .manifests import Content, Item, finding
+from .objects import Cancelled, Location, download
+from .outputs import link
 
 __all__ = ["ChannelData"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9.\-_]{1,64}")
-_MAX_MANIFEST: Final = 64 << 20  # bytes
 _AT_ONCE: Final = 8  # downloads
 _CHUNK: Final = 1 << 20  # bytes between two looks at whether the job was stopped
 _MAX_PART: Final = LENGTH_MASK & ~3  # a whole number of words: only the last part of a record is padded
@@ -71,12 +68,8 @@ class ChannelData:
         Of the channel.
     mode
         File, FastFile or Pipe.
-    kind
-        The S3DataType.
-    at
-        What the S3Uri names.
-    attributes
-        Those of an augmented manifest that count, in order.
+    source
+        The S3DataSource.
     sharded
         Whether each host gets a part of the data.
     zipped
@@ -91,9 +84,7 @@ class ChannelData:
 
     name: str
     mode: str
-    kind: str
-    at: Location
-    attributes: Sequence[str] = ()
+    source: Mapping[str, Any]
     sharded: bool = False
     zipped: bool = False
     wrapped: bool = False
@@ -123,9 +114,7 @@ class ChannelData:
             found = cls(
                 name=name,
                 mode=channel.get("InputMode", job_mode),
-                kind=source["S3DataType"],
-                at=Location.of(source["S3Uri"]),
-                attributes=tuple(source.get("AttributeNames", ())),
+                source=source,
                 sharded=source.get("S3DataDistributionType") == "ShardedByS3Key",
                 zipped=channel.get("CompressionType") == "Gzip",
                 wrapped=channel.get("RecordWrapperType") == "RecordIO",
@@ -145,7 +134,7 @@ class ChannelData:
         }
         return entry if self.content_type is None else {**entry, "ContentType": self.content_type}
 
-    def fetch(self, s3: Any, folder: Path, cancelled: Callable[[], bool]) -> None:
+    def fetch(self, s3: Any, folder: Path, cancelled: Cancelled) -> None:
         """Download every object that any host needs; once `cancelled`, come back early with some of them missing.
 
         Parameters
@@ -164,8 +153,8 @@ class ChannelData:
         PlatformError
             When S3 does not answer.
         """
-        with _telling(self.name):
-            self._content = content = self._find(s3, cancelled)
+        with _telling(self.name), finding(s3):
+            self._content = content = Content.find(s3, self.source, cancelled)
             if self.mode != "Pipe":
                 content.check_places()
             folder.mkdir(parents=True, exist_ok=True)
@@ -185,7 +174,7 @@ class ChannelData:
         channel = data / self.name
         channel.mkdir()
         for location in objects:
-            _link(self._stored[location].file, channel / self._content.places[location])
+            link(self._stored[location].file, channel / self._content.places[location])
         if self._content.manifest and items:
             (channel / self._content.manifest).write_bytes(b"".join(item.line + b"\n" for item in items))
 
@@ -200,41 +189,22 @@ class ChannelData:
         return pieces
 
     def _check(self) -> None:
-        if self.kind not in {"S3Prefix", "ManifestFile", "AugmentedManifestFile"}:
+        Location.of(self.source["S3Uri"])
+        kind = self.source["S3DataType"]
+        if kind not in {"S3Prefix", "ManifestFile", "AugmentedManifestFile"}:
             known = "S3Prefix, ManifestFile or AugmentedManifestFile"
-            raise ChannelError(f"S3DataType {self.kind} is not supported here; use {known}")
-        if self.mode == "FastFile" and self.kind != "S3Prefix":
-            raise ChannelError(f"FastFile mode takes S3DataType S3Prefix only, got {self.kind}; use Pipe or File mode")
-        if self.kind == "AugmentedManifestFile" and not self.attributes:
+            raise ChannelError(f"S3DataType {kind} is not supported here; use {known}")
+        if self.mode == "FastFile" and kind != "S3Prefix":
+            raise ChannelError(f"FastFile mode takes S3DataType S3Prefix only, got {kind}; use Pipe or File mode")
+        if kind == "AugmentedManifestFile" and not self.source.get("AttributeNames"):
             raise ChannelError("an AugmentedManifestFile needs AttributeNames: list what the algorithm is to get")
 
-    def _find(self, s3: Any, cancelled: Callable[[], bool]) -> Content:
-        if self.kind == "S3Prefix":
-            keys = list(_keys(s3, self.at, cancelled))
-            if not keys and not cancelled():
-                raise _absent(self.at, s3)
-            return Content.of_keys(self.at, keys)
-        with _opened(s3, self.at) as (stream, size):
-            if size > _MAX_MANIFEST:
-                raise ChannelError(f"the manifest {self.at} is {size} bytes, over the limit of {_MAX_MANIFEST}")
-            text = stream.read()
-        if self.kind == "ManifestFile":
-            return Content.of_manifest(self.at, text)
-        return Content.of_lines(self.at, text, self.attributes)
-
-    def _store(self, s3: Any, cancelled: Callable[[], bool], location: Location, file: Path) -> _Stored:
-        if cancelled():
-            return _Stored(file)
-        with _opened(s3, location) as (stream, _), file.open("wb") as target:
-            while (chunk := stream.read(_CHUNK)) and not cancelled():
-                target.write(chunk)
-        if not (self.wrapped and self.mode == "Pipe"):
+    def _store(self, s3: Any, cancelled: Cancelled, location: Location, file: Path) -> _Stored:
+        if cancelled() or not download(s3, location, file, cancelled) or not (self.wrapped and self.mode == "Pipe"):
             return _Stored(file)
         try:
             return _Stored(file, _frame(file, self.zipped, cancelled))
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            if cancelled():  # it is cut
-                return _Stored(file)
             raise ChannelError(f"{location} is no gzip file, or a damaged one: {error}") from error
 
     def _dealt(self, number: int, host: int, hosts: int) -> Sequence[Item]:
@@ -264,55 +234,7 @@ def _telling(channel: str) -> Iterator[None]:
         raise ChannelError(f"{error} (channel {channel!r})") from error
 
 
-def _keys(s3: Any, at: Location, cancelled: Callable[[], bool]) -> Iterator[str]:
-    """Keys that begin as `at`, but for the empty objects that stand for folders."""
-    with _answering(s3, at):
-        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=at.bucket, Prefix=at.key):
-            for found in page.get("Contents", ()):
-                if found["Size"] or not found["Key"].endswith("/"):
-                    yield found["Key"]
-            if cancelled():
-                return
-
-
-@contextmanager
-def _opened(s3: Any, at: Location) -> Iterator[tuple[BinaryIO, int]]:
-    """An object's bytes, and how many they are."""
-    with _answering(s3, at):
-        answer = s3.get_object(Bucket=at.bucket, Key=at.key)
-        with answer["Body"] as stream:
-            yield stream, answer["ContentLength"]
-
-
-@contextmanager
-def _answering(s3: Any, at: Location) -> Iterator[None]:
-    try:
-        yield
-    except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:
-            raise _absent(at, s3) from error
-        raise PlatformError(f"{at} could not be read: {error}") from error
-    except BotoCoreError as error:
-        raise PlatformError(f"{at} could not be read: {error}") from error
-
-
-def _absent(at: Location, s3: Any) -> ChannelError:
-    return ChannelError(
-        f'No S3 objects found under S3 URL "{at}" given in input data source. Please ensure that the bucket exists in '
-        f"the selected region ({s3.meta.region_name}), that objects exist under that S3 prefix, and that the role has "
-        f'"s3:ListBucket" permissions on bucket "{at.bucket}".'
-    )
-
-
-def _link(file: Path, place: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(file, place)
-    except OSError:  # another file system, or one that has no links
-        shutil.copyfile(file, place)
-
-
-def _frame(file: Path, zipped: bool, cancelled: Callable[[], bool]) -> int | None:
+def _frame(file: Path, zipped: bool, cancelled: Cancelled) -> int | None:
     """Length of the record that a file has to become; None where it is RecordIO already."""
     with gzip.open(file) if zipped else file.open("rb") as content:
         first = content.read(len(MAGIC_BYTES))

@@ -135,9 +135,16 @@ class JobThread(threading.Thread):
 
         Each run has another, because containers of an earlier one may still be ending.
         """
-        self._folder = self.platform.folder.work(f"{self.kind}s", self.job, run or secrets.token_hex(4))
+        self._folder = self._of_run(run or secrets.token_hex(4))
         self._folder.mkdir(parents=True, exist_ok=True)
         return self._folder
+
+    def drop_folder(self, run: str) -> None:
+        """Remove the folder of an earlier run."""
+        shutil.rmtree(self._of_run(run), ignore_errors=True)
+
+    def _of_run(self, run: str) -> Path:
+        return self.platform.folder.work(f"{self.kind}s", self.job, run)
 
     @property
     def folder(self) -> Path:

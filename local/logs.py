@@ -13,11 +13,10 @@ import time
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import quote, unquote
 
-from moto.core.models import DEFAULT_ACCOUNT_ID
-from moto.logs.models import LogStream, logs_backends
+from .moto_logs import Shown, Stream
 
 __all__ = ["Line", "Logs", "Tail"]
 
@@ -27,6 +26,7 @@ _PATIENCE: Final = 10.0  # seconds for the last flush
 _AHEAD: Final = 50_000  # lines that may wait; who writes more of them writes them to disk himself
 _LONGEST: Final = 256 * 1024 - 26  # bytes of a line; CloudWatch Logs counts 26 more for each
 _LOADED: Final = 32 << 20  # bytes of lines of before that CloudWatch Logs shows
+_DIGITS: Final = 15  # of a time: no year that anybody knows has more
 _ESCAPES: Final = {code: f"#{code:03o}" for code in (*range(32), 127)}
 
 
@@ -45,12 +45,6 @@ class Tail(NamedTuple):
     position: dict[str, int]
 
 
-class _Stream(NamedTuple):
-    region: str
-    group: str
-    name: str
-
-
 class Logs:
     """The log streams of a platform.
 
@@ -65,8 +59,9 @@ class Logs:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
-        self._waiting: list[tuple[_Stream, int, str]] = []
-        self._given: set[_Stream] = set()  # those that have had lines since the start
+        self._waiting: list[tuple[Stream, int, str]] = []
+        self._given: set[Stream] = set()  # those that have had lines since the start
+        self._shown = Shown()
         self._now = 0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
@@ -75,15 +70,20 @@ class Logs:
     def load(self) -> None:
         """Give CloudWatch Logs the lines of before, the latest streams first, until there are 32 MiB of them."""
         with self._flushing:  # lines that are written meanwhile are given after those of before
-            files = [(file.stat(), file) for file in self._folder.glob("*/*/*")]
+            files = [(file.stat(), file) for file in self._folder.glob("*/*/*") if file.is_file()]
             left = _LOADED
             for status, file in sorted(files, key=lambda pair: pair[0].st_mtime_ns, reverse=True):
-                stream = _Stream(*map(unquote, file.relative_to(self._folder).parts))
+                stream = Stream(*map(unquote, file.relative_to(self._folder).parts))
                 if stream in self._given:
                     continue
-                _end_line(file, status.st_size)
                 left -= status.st_size
-                _give(stream, [(line.time, line.text) for line, _ in _read(file, 0)] if left >= 0 else [])
+                try:
+                    _end_line(file, status.st_size)
+                    lines = [(line.time, line.text) for line, _ in _read(file, 0)] if left >= 0 else []
+                except OSError as error:
+                    _LOG.warning("the log %s cannot be read: %s", stream.name, error)
+                    continue
+                self._shown.give(stream, lines)
 
     def write(self, region: str, group: str, stream: str, text: str) -> None:
         """Add a line whose time is now.
@@ -99,7 +99,7 @@ class Logs:
         text = text[:_LONGEST].translate(_ESCAPES).encode("utf-8", "replace")[:_LONGEST].decode("utf-8", "ignore")
         with self._lock:
             self._now = max(self._now, time.time_ns() // 1_000_000)  # a clock that is set back mixes up no lines
-            self._waiting.append((_Stream(region, group, stream), self._now, text))
+            self._waiting.append((Stream(region, group, stream), self._now, text))
             crowded = len(self._waiting) > _AHEAD
         if crowded:
             self.flush()
@@ -109,7 +109,7 @@ class Logs:
         with self._flushing:  # else a later flush could overtake this one
             with self._lock:
                 waiting, self._waiting = self._waiting, []
-            streams: dict[_Stream, list[tuple[int, str]]] = {}
+            streams: dict[Stream, list[tuple[int, str]]] = {}
             for stream, at, text in waiting:
                 streams.setdefault(stream, []).append((at, text))
             for stream, lines in streams.items():
@@ -117,7 +117,7 @@ class Logs:
                     self._append(stream, lines)
                 except OSError as error:
                     _LOG.warning("%d lines of the log %s are lost: %s", len(lines), stream.name, error)
-                _give(stream, lines)
+                self._shown.give(stream, lines)
                 self._given.add(stream)
 
     def tail(
@@ -176,9 +176,10 @@ class Logs:
 
     def _files(self, region: str, group: str, prefix: str) -> list[Path]:
         folder = self._path(region, group)
-        return [file for file in folder.iterdir() if unquote(file.name).startswith(prefix)] if folder.is_dir() else []
+        found = folder.iterdir() if folder.is_dir() else ()
+        return [file for file in found if unquote(file.name).startswith(prefix) and file.is_file()]
 
-    def _append(self, stream: _Stream, lines: list[tuple[int, str]]) -> None:
+    def _append(self, stream: Stream, lines: list[tuple[int, str]]) -> None:
         path = self._path(*stream)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
@@ -207,24 +208,9 @@ def _read(file: Path, start: int) -> Iterator[tuple[Line, int]]:
         stream.seek(start)
         while (raw := stream.readline()).endswith(b"\n"):
             at, _, text = raw[:-1].partition(b" ")
-            if at.isdigit():
+            if at.isdigit() and len(at) <= _DIGITS:
                 yield Line(int(at), name, text.decode("utf-8", "replace")), stream.tell()
 
 
 def _since(time: int, lines: Iterator[tuple[Line, int]]) -> Iterator[tuple[Line, int]]:
     return (pair for pair in lines if pair[0].time >= time)
-
-
-def _give(stream: _Stream, lines: list[tuple[int, str]]) -> None:
-    """Add lines to a stream in moto, past its limit of 14 days: those of before are as old as they are."""
-    regions = logs_backends[DEFAULT_ACCOUNT_ID]
-    if stream.region not in regions:  # its lines are in files only
-        return
-    backend = regions[stream.region]
-    backend.ensure_log_group(stream.group)
-    group: Any = backend.groups[stream.group]
-    if stream.name not in group.streams:
-        # a new dictionary, because requests walk through the one that is there
-        group.streams = {**group.streams, stream.name: LogStream(group, stream.name)}
-    if lines:
-        group.put_log_events(stream.name, [{"timestamp": at, "message": text} for at, text in lines])

@@ -4,53 +4,21 @@ from __future__ import annotations
 
 import json
 import os.path
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Final
 
 from ..errors import ChannelError
+from .objects import Cancelled, Location, RefusedError, TooLargeError, keys, leads_out, opened
 
-__all__ = ["Content", "Item", "Location"]
+__all__ = ["Content", "Item", "Location", "finding"]
 
-_URI: Final = re.compile(r"s3://([^/]+)/?(.*)", re.DOTALL)
 _REFERENCE: Final = "-ref"  # an attribute with this suffix names an object instead of being the data
+_MAX_MANIFEST: Final = 64 << 20  # bytes
 _LONGEST_NAME: Final = 255  # bytes of a file's name on every usual file system
 _FORM: Final = '[{"prefix": "s3://bucket/folder/"}, "name", …]'
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """A place in S3: an object, or all whose keys begin alike.
-
-    Examples
-    --------
-    >>> Location.of("s3://bucket/folder/a.csv")
-    Location(bucket='bucket', key='folder/a.csv')
-    >>> str(Location("bucket", "folder/"))
-    's3://bucket/folder/'
-    """
-
-    bucket: str
-    key: str
-
-    @classmethod
-    def of(cls, uri: str) -> Location:
-        """The place that a URI names.
-
-        Raises
-        ------
-        ChannelError
-            When it is none.
-        """
-        found = _URI.fullmatch(uri)
-        if found is None:
-            raise ChannelError(f"{uri!r} names nothing in S3: write it as s3://bucket/key")
-        return cls(*found.groups())
-
-    def __str__(self) -> str:
-        return f"s3://{self.bucket}/{self.key}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +62,33 @@ class Content:
     items: Sequence[Item] = ()
     places: Mapping[Location, str] = field(default_factory=dict)
     manifest: str = ""
+
+    @classmethod
+    def find(cls, s3: Any, source: Mapping[str, Any], cancelled: Cancelled) -> Content:
+        """What an S3DataSource means; once `cancelled`, maybe not all of it.
+
+        Raises
+        ------
+        ChannelError
+            When there is nothing, or a manifest is wrong.
+        PlatformError
+            When S3 does not answer.
+        """
+        at, kind = Location.of(source["S3Uri"]), source["S3DataType"]
+        with finding(s3):
+            if kind == "S3Prefix":
+                found = cls.of_keys(at, keys(s3, at, cancelled))
+                if not found.items and not cancelled():
+                    raise _absent(s3, at)
+                return found
+            try:
+                with opened(s3, at, _MAX_MANIFEST) as stream:
+                    text = stream.read()
+            except TooLargeError as error:
+                raise ChannelError(f"the manifest {error}: split it") from error
+        if kind == "ManifestFile":
+            return cls.of_manifest(at, text)
+        return cls.of_lines(at, text, source["AttributeNames"])
 
     @classmethod
     def of_keys(cls, at: Location, keys: Iterable[str]) -> Content:
@@ -152,7 +147,7 @@ class Content:
         taken = {PurePosixPath(self.manifest): "the manifest"} if self.manifest else {}
         for location, place in self.places.items():
             path = PurePosixPath(place)
-            if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in place:
+            if leads_out(place):
                 raise ChannelError(
                     f"{location} would lie at {place!r}, outside the channel's folder: rename the object"
                 )
@@ -166,6 +161,31 @@ class Content:
                 if folder in taken:
                     both = f"{taken[folder]} is the file {folder}, and {location_text} needs a folder of that name"
                     raise ChannelError(f"{both}: rename one, or use Pipe mode")
+
+
+@contextmanager
+def finding(s3: Any) -> Iterator[None]:
+    """Say of what S3 refuses in the block that there are no such objects, in words that clients know."""
+    try:
+        yield
+    except RefusedError as error:
+        raise _absent(s3, error.at, f" ({error.reason})") from error
+
+
+def _absent(s3: Any, at: Location, reason: str = "") -> ChannelError:
+    return ChannelError(
+        f'No S3 objects found under S3 URL "{at}" given in input data source. Please ensure that the bucket exists in '
+        f"the selected region ({s3.meta.region_name}), that objects exist under that S3 prefix, and that the role has "
+        f'"s3:ListBucket" permissions on bucket "{at.bucket}".{reason}'
+    )
+
+
+def _location(uri: Any) -> Location | None:
+    """What JSON names, if it is in S3."""
+    try:
+        return Location.of(uri) if isinstance(uri, str) else None
+    except ChannelError:
+        return None
 
 
 def _remainder(prefix: str, key: str) -> str:
@@ -183,9 +203,9 @@ def _listed(at: Location, text: bytes) -> tuple[Location, list[str]]:
     first, *names = listed
     if not isinstance(first, dict):
         raise ChannelError(f"{at} does not begin with its prefix: write {_FORM}")
-    prefix = first.get("prefix")
-    if not (isinstance(prefix, str) and _URI.fullmatch(prefix)):
-        raise ChannelError(f"{at}: the prefix has to be a URI of S3, got {prefix!r}; write {_FORM}")
+    prefix = _location(first.get("prefix"))
+    if prefix is None:
+        raise ChannelError(f"{at}: the prefix has to be a URI of S3, got {first.get('prefix')!r}; write {_FORM}")
     if not names:
         raise ChannelError(f"{at} lists nothing but its prefix: write {_FORM}")
     for name in names:
@@ -194,7 +214,7 @@ def _listed(at: Location, text: bytes) -> tuple[Location, list[str]]:
         if name.startswith("s3://"):
             raise ChannelError(f"{at} lists {name}, but names are relative to the prefix: write {_FORM}")
         _encoded(name, f"{at}: a name")
-    return Location.of(prefix), names
+    return prefix, names
 
 
 def _item(line: bytes, attributes: Sequence[str], where: str) -> Item:
@@ -210,7 +230,7 @@ def _item(line: bytes, attributes: Sequence[str], where: str) -> Item:
 
 def _part(name: str, value: Any, where: str) -> Location | bytes:
     if name.endswith(_REFERENCE):
-        location = Location.of(value) if isinstance(value, str) and _URI.fullmatch(value) else None
+        location = _location(value)
         if location is None or not location.key:
             got = json.dumps(value)[:80]
             raise ChannelError(f"{where}: {name} has to name an object, as s3://bucket/key, got {got}")

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
-
-from botocore.exceptions import BotoCoreError, ClientError
 
 from ..containers.artifact import MAX_BYTES, MAX_MEMBERS, unpack
 from ..errors import ArtifactError, ChannelError, PlatformError
-from .manifests import Location
+from .objects import Cancelled, Location, RefusedError, TooLargeError, download, keys, leads_out
 
-__all__ = ["Cancelled", "MissingDataError", "place", "place_archive"]
+__all__ = ["MissingDataError", "place", "place_archive"]
 
-_CHUNK: Final = 1 << 20  # bytes between two looks at whether it is still wanted
 _ADVICE: Final = (
     "Please ensure that there is an object located at the URL and that the role passed to CreateModel has permissions "
     "to download the object."
 )
-
-Cancelled = Callable[[], bool]
-"""Whether what is being fetched is no longer wanted."""
 
 
 class MissingDataError(ArtifactError):
@@ -96,52 +90,37 @@ def place_archive(s3: Any, at: Location, folder: Path, cancelled: Cancelled) -> 
 
 def _download_all(s3: Any, at: Location, folder: Path, cancelled: Cancelled) -> None:
     """Fetch every object below a prefix, which is a folder."""
-    prefix = at.key if at.key.endswith("/") or not at.key else f"{at.key}/"
+    inside = at.below("")
     found = 0
-    for key, size in _listed(s3, at.bucket, prefix):
-        if key.endswith("/"):  # what consoles make for an empty folder
-            continue
-        found += 1
-        if found > MAX_MEMBERS or size > MAX_BYTES:
-            raise ArtifactError(f"{at} is too large: at most {MAX_MEMBERS} objects of {MAX_BYTES >> 30} GiB")
-        file = folder / _inside(key[len(prefix) :])
-        file.parent.mkdir(parents=True, exist_ok=True)
-        _download(s3, Location(at.bucket, key), file, cancelled)
+    with _telling():
+        for key in keys(s3, inside, cancelled):
+            found += 1
+            if found > MAX_MEMBERS:
+                raise ArtifactError(f"{at} is too large: at most {MAX_MEMBERS} objects")
+            _download(s3, Location(at.bucket, key), folder / _inside(key[len(inside.key) :]), cancelled)
     if not found:
         raise MissingDataError(f"there is no object under {at}")
 
 
-def _listed(s3: Any, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
-    """Keys and sizes."""
-    try:
-        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-            for entry in page.get("Contents", ()):
-                yield entry["Key"], entry["Size"]
-    except (ClientError, BotoCoreError) as error:
-        raise MissingDataError(f"s3://{bucket}/{prefix} cannot be listed: {error}") from error
-
-
-def _inside(place: str) -> PurePosixPath:
+def _inside(place: str) -> str:
     """A place that does not lead out of the folder it is in."""
-    path = PurePosixPath(place)
-    if not place or path.is_absolute() or ".." in path.parts or "\0" in place:
+    if leads_out(place):
         raise ArtifactError(f"the key {place!r} leads out of the model's folder")
-    return path
+    return place
 
 
 def _download(s3: Any, at: Location, file: Path, cancelled: Cancelled) -> None:
+    with _telling():
+        if not download(s3, at, file, cancelled, MAX_BYTES):
+            raise PlatformError(f"{at} is no longer wanted")
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Say of what S3 refuses in the block that it is missing."""
     try:
-        answer = s3.get_object(Bucket=at.bucket, Key=at.key)
-        if answer["ContentLength"] > MAX_BYTES:
-            raise ArtifactError(f"{at} is too large: {answer['ContentLength']} bytes, {MAX_BYTES >> 30} GiB at most")
-        with closing(answer["Body"]) as content, file.open("wb") as out:
-            for chunk in content.iter_chunks(_CHUNK):
-                if cancelled():
-                    raise PlatformError(f"{at} is no longer wanted")
-                out.write(chunk)
-    except ClientError as error:
-        raise MissingDataError(f"{at}: {error}") from error
-    except BotoCoreError as error:
-        raise PlatformError(f"{at} cannot be read: {error}") from error
-    except OSError as error:
-        raise PlatformError(f"{at} cannot be stored: {error}") from error
+        yield
+    except RefusedError as error:
+        raise MissingDataError(str(error)) from error
+    except TooLargeError as error:
+        raise ArtifactError(str(error)) from error

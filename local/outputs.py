@@ -7,46 +7,49 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from ..containers.artifact import pack
-from ..errors import UserError
+from ..containers.artifact import pack, regular_files
+from .objects import Location, upload
 
-__all__ = ["location", "merged", "put_folder"]
+__all__ = ["link", "location", "merged", "put_folder"]
 
 
-def location(uri: str) -> tuple[str, str]:
-    """Bucket and key of an S3 URI, without slashes at the key's ends.
+def location(uri: str) -> Location:
+    """The folder that an S3 URI names; slashes at its key's ends say nothing.
 
     Raises
     ------
-    UserError
+    ChannelError
         When it is none.
 
     Examples
     --------
     >>> location("s3://bucket/models/")
-    ('bucket', 'models')
+    Location(bucket='bucket', key='models')
     """
-    parts = urlsplit(uri)
-    if parts.scheme != "s3" or not parts.netloc:
-        raise UserError(f"{uri!r} is no place in S3: write s3://BUCKET/PREFIX")
-    return parts.netloc, uri[len("s3://") + len(parts.netloc) :].strip("/")
+    at = Location.of(uri)
+    return Location(at.bucket, at.key.strip("/"))
+
+
+def link(file: Path, place: Path) -> None:
+    """Have a file at a new place too."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(file, place)
+    except OSError:  # another file system, one that has no links, or somebody else's file
+        shutil.copyfile(file, place)
 
 
 def merged(folders: Sequence[Path], into: Path) -> Path:
-    """A folder with the files of all hosts; of the same name the last host's stays."""
+    """A folder with the files of all hosts, which are below that of `into`; of the same name the last host's stays."""
     if len(folders) == 1:
         return folders[0]
     shutil.rmtree(into, ignore_errors=True)
+    into.mkdir(parents=True)
     for folder in folders:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and not path.is_symlink():
-                target = into / path.relative_to(folder)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.unlink(missing_ok=True)
-                os.link(path, target)
-    into.mkdir(parents=True, exist_ok=True)
+        for place, _ in regular_files(folder, into.parent):
+            (into / place).unlink(missing_ok=True)
+            link(folder / place, into / place)
     return into
 
 
@@ -62,7 +65,7 @@ def put_folder(s3: Any, folder: Path, uri: str, *, archive: Path, packed: bool =
     uri
         Prefix; with the archive's name below it, or with its name without suffixes and a slash.
     archive
-        Where the archive is made.
+        Where the archive is made: in a folder above `folder` that no job can change.
     packed
         Whether it is one.
 
@@ -70,17 +73,22 @@ def put_folder(s3: Any, folder: Path, uri: str, *, archive: Path, packed: bool =
     -------
     str or None
         Where it is.
+
+    Raises
+    ------
+    ClaryError
+        When S3 refuses it, or fails.
     """
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink()]
-    if not files:
-        return None
-    bucket, prefix = location(uri)
+    at, count = location(uri), 0
     if packed:
-        pack(folder, archive)
-        key = f"{prefix}/{archive.name}".lstrip("/")
-        s3.upload_file(str(archive), bucket, key)
-        return f"s3://{bucket}/{key}"
-    inner = f"{prefix}/{archive.name.partition('.')[0]}/".lstrip("/")
-    for path in files:
-        s3.upload_file(str(path), bucket, inner + str(path.relative_to(folder)))
-    return f"s3://{bucket}/{inner}"
+        put = at.below(archive.name)
+        count = pack(folder, archive, archive.parent)
+        if count:
+            with archive.open("rb") as stream:
+                upload(s3, put, stream)
+    else:
+        put = at.below(f"{archive.name.partition('.')[0]}/")
+        for place, content in regular_files(folder, archive.parent):
+            upload(s3, put.below(place), content)
+            count += 1
+    return str(put) if count else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -31,7 +32,7 @@ LOG_GROUP: Final = "/aws/sagemaker/TrainingJobs"
 
 _GRACE: Final = 120  # seconds between SIGTERM and SIGKILL, as SageMaker gives a training job
 _HASTE: Final = 5  # the same when the platform ends
-_WRITE: Final = 0.5  # seconds between two writes of what was printed and saved
+_WRITE: Final = 0.5  # seconds between two writes of what was printed
 _DAY: Final = 86400
 _KILLED: Final = 137
 
@@ -82,14 +83,18 @@ class TrainingJob(JobThread):
 
     def work(self) -> dict[str, Any]:
         """Train, and give the model away."""
+        before = self.document.get("_run")
         if self._lost is not None and not self.stopping.is_set():
+            self.take_folder(before)
             raise WholeReasonError(self._lost)
         self._metrics = MetricLines(self.document["AlgorithmSpecification"].get("MetricDefinitions", ()))
         self._region = self.document["TrainingJobArn"].split(":")[3]
         phase = self.document.get("_phase")
         # one that had nothing more to do than to give its model away has it in the folder of that run
         over = phase == "Uploading" or self.stopping.is_set()
-        folder = self.take_folder(self.document.get("_run") if over else None)
+        if before is not None and not over:
+            self.drop_folder(before)
+        folder = self.take_folder(before if over else None)
         if over:
             return self._upload(self._trees(), self.document.get("_ending", "Stopped"))
         if phase is not None:
@@ -145,9 +150,6 @@ class TrainingJob(JobThread):
 
     def _train(self, executor: Executor, container: Container, trees: Sequence[Tree]) -> str:
         """Run the hosts to their end; how the job ends."""
-        syncs = self._syncs(trees)
-        for sync in syncs:
-            sync.restore()
         group = f"training-{self.job}"
         self._stream = str(int(time.time()))
         hosts = [
@@ -163,10 +165,10 @@ class TrainingJob(JobThread):
         ending = "Stopped" if self.stopping.is_set() else "Completed"
         if ending == "Completed":
             self._move("Training")
-            with run_hosts(hosts, executor, group) as ticks:
-                ending = self._watch(hosts, ticks, syncs)
-        for sync in syncs:
-            sync.push()
+            with ExitStack() as stack:
+                for sync in self._syncs(trees):
+                    stack.enter_context(sync)
+                ending = self._watch(hosts, stack.enter_context(run_hosts(hosts, executor, group)))
         self._write()
         self.platform.logs.flush()
         self.check_closing()
@@ -176,7 +178,7 @@ class TrainingJob(JobThread):
             raise WholeReasonError(_failure(failed, built_in=container.algorithm is not None))
         return ending
 
-    def _watch(self, hosts: Sequence[Host], ticks: Iterator[None], syncs: Sequence[CheckpointSync]) -> str:
+    def _watch(self, hosts: Sequence[Host], ticks: Iterator[None]) -> str:
         """Look after the hosts until they have ended."""
         deadline = time.monotonic() + self.document["StoppingCondition"].get("MaxRuntimeInSeconds", _DAY)
         ending, written = "Completed", time.monotonic()
@@ -196,8 +198,6 @@ class TrainingJob(JobThread):
             if now > written + _WRITE:
                 written = now
                 self._write()
-                for sync in syncs:
-                    sync.push()
         return ending
 
     def _upload(self, trees: Sequence[Tree], ending: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import socket
 import sys
 import threading
@@ -66,6 +67,7 @@ def _run(folder: StateFolder, address: Address, executor: str, listening: socket
     from .guard import Guard
     from .page import Page
 
+    shutil.rmtree(folder.work("transform-jobs"), ignore_errors=True)  # they begin anew
     services = Services(folder.path)
     with _served(services, address) as s3, closing(_platform(folder, address, executor, s3)) as platform:
         app = App(platform, Guard(address.token), services, Page(platform))

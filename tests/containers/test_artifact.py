@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from clary.containers import artifact
-from clary.containers.artifact import open_model, pack
+from clary.containers.artifact import open_model, pack, regular_files
 from clary.errors import ArtifactError
 
 
@@ -53,6 +53,60 @@ def test_the_same_files_make_the_same_bytes(tmp_path: Path) -> None:
         pack(tmp_path / "model", tmp_path / name)
 
     assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+
+
+def strange(folder: Path) -> Path:
+    """A folder as somebody leaves it who wants to have files that are not his."""
+    (folder / "secret").mkdir(parents=True)
+    (folder / "secret/key").write_bytes(b"secret")
+    model = folder / "root/model"
+    (model / "sub").mkdir(parents=True)
+    (model / "a").write_bytes(b"1")
+    (model / "sub/b").write_bytes(b"2")
+    (model / "sub/link").symlink_to(folder / "secret/key")
+    (model / "sub/relative").symlink_to("../a")
+    (model / "folder").symlink_to(folder / "secret")
+    (model / "dangling").symlink_to("nowhere")
+    os.mkfifo(model / "fifo")
+    return model
+
+
+def test_links_are_not_packed_nor_what_is_behind_them(tmp_path: Path) -> None:
+    """No file of the machine gets into an archive by way of a link, and nothing waits for a FIFO."""
+    assert pack(strange(tmp_path), tmp_path / "out.tar.gz") == 2
+
+    with tarfile.open(tmp_path / "out.tar.gz") as found:
+        assert found.getnames() == ["a", "sub/b"]
+
+
+@pytest.mark.parametrize("place", ["model", "root"])
+def test_a_folder_behind_a_link_is_empty(tmp_path: Path, place: str) -> None:
+    """Neither the folder nor one on the way to it may be a link; what is above them may."""
+    model = strange(tmp_path)
+    (tmp_path / "above").symlink_to(tmp_path / "root")
+    assert [name for name, _ in regular_files(tmp_path / "above/model", tmp_path / "above")] == ["a", "sub/b"]
+    moved = model if place == "model" else model.parent
+    moved.rename(tmp_path / "moved")
+    moved.symlink_to(tmp_path / "moved")
+
+    assert list(regular_files(model, tmp_path)) == []
+    assert pack(model, tmp_path / "out.tar.gz", tmp_path) == 0
+
+
+def test_a_folder_that_is_not_there_is_empty(tmp_path: Path) -> None:
+    """A job may have removed it."""
+    assert list(regular_files(tmp_path / "a/b", tmp_path)) == []
+
+
+def test_files_that_go_while_they_are_read_are_passed_over(tmp_path: Path) -> None:
+    """Whoever fills the folder may go on; a folder that becomes a link is not entered."""
+    model = strange(tmp_path)
+    found = regular_files(model)
+    names = [next(found)[0]]
+    (model / "sub").rename(tmp_path / "moved")
+    (model / "sub").symlink_to(tmp_path / "secret")
+
+    assert names + [name for name, _ in found] == ["a"]
 
 
 def test_a_directory_is_a_model_as_it_is(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clary.containers.files import atomic
+from clary.containers.files import atomic, read_text_within
 from clary.containers.sinks import Target
 from clary.errors import UsageError
 from clary.recordio.batch import Batch
@@ -110,3 +110,20 @@ def test_a_fifo_is_written_to_and_not_replaced(tmp_path: Path) -> None:
 
     assert seen == [b"x"]
     assert fifo.is_fifo()
+
+
+def test_what_somebody_else_writes_is_read_within_its_folder(tmp_path: Path) -> None:
+    """A file's beginning is its text; links, wherever they are, FIFOs, folders and nothing at all have none."""
+    root, secret = tmp_path / "root", tmp_path / "secret"
+    (root / "output/folder").mkdir(parents=True)
+    (root / "output/failure").write_bytes(b"why\xff" * 1000)
+    secret.write_text("secret")
+    (root / "output/link").symlink_to(secret)
+    (root / "linked").symlink_to(root / "output")
+    (root / "outside").symlink_to(tmp_path)
+    os.mkfifo(root / "output/fifo")
+
+    assert read_text_within(root, root / "output/failure", 6) == "why\ufffdwh"
+    within = ("link", "folder", "fifo", "nothing", "failure/x", "../../secret")
+    for name in (*(f"output/{name}" for name in within), "linked/failure", "outside/secret", "nothing/failure"):
+        assert read_text_within(root, root / name, 100) == "", name

@@ -100,7 +100,8 @@ class Script:
     def close(self) -> None:
         """Make sure."""
         self.process.kill()
-        self.process.wait()
+        with self.process:  # which closes its pipes
+            pass
 
 
 if __name__ == "__main__":

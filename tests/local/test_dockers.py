@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ from clary.containers.tree import Tree
 from clary.errors import MissingExtraError, PlatformError, UserError
 from clary.local.dockers import Dockers
 from clary.local.executors import Container, Instance, Running
+from clary.local.folder import DOCKER
 
 from ..docker import conftest as images
 
@@ -37,6 +39,19 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
 print("up", flush=True)
 time.sleep(99)
 """
+STARTING = """
+import sys, time
+from pathlib import Path
+from clary.containers.tree import Tree
+from clary.local.dockers import Dockers
+from clary.local.executors import Container
+
+state, image, root, *entrypoint, code = sys.argv[1:]
+container = Container("algo-1", image, None, "train", Tree(Path(root)), entrypoint=entrypoint, arguments=(code,))
+running = Dockers(Path(state)).start(container, "job")
+print("started", flush=True)
+time.sleep(99)
+"""
 UNDER_PYTHON = ("/opt/clary/bin/python3", "-c")
 
 image_of = images.image_of
@@ -51,6 +66,7 @@ def image(image_of: Callable[[str], str]) -> str:
 @pytest.fixture
 def executor(image: str, tmp_path: Path) -> Iterator[Dockers]:  # noqa: ARG001  # there is an engine if there is one
     """An executor; what the test leaves is removed."""
+    (tmp_path / "state").mkdir()
     executor = Dockers(tmp_path / "state")
     yield executor
     executor.sweep()
@@ -371,13 +387,34 @@ def test_sweeping_removes_what_a_killed_platform_left(
     assert [*of_platform(executor, "container"), *of_platform(executor, "network")] == []
 
 
+def test_a_killed_platform_leaves_what_the_next_one_sweeps(executor: Dockers, image: str, tree: Tree) -> None:
+    """Containers of a process that is killed run on; the next platform of the folder knows of them, and ends them."""
+    state = executor._state
+    assert not (state / DOCKER).exists()
+    command = [sys.executable, "-c", STARTING, str(state), image, str(tree.root), *UNDER_PYTHON, STUBBORN]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"started\n"
+        process.kill()
+    (left,) = of_platform(executor, "container")
+    assert images.inspect(left, "{{.State.Running}}") == "true"
+    assert (state / DOCKER).is_file()
+    Dockers(state).sweep()
+
+    assert [*of_platform(executor, "container"), *of_platform(executor, "network")] == []
+
+
 @pytest.mark.parametrize("image", ["127.0.0.1:1/nobody/nothing:1", "Not An Image"])
 def test_an_image_that_cannot_be_had_is_the_users_fault(tmp_path: Path, tree: Tree, image: str) -> None:
-    """What is neither here nor to be pulled is named."""
+    """What is neither here nor to be pulled is named when it is to start; nobody waits for it before."""
     if reason := images.buildable():
         pytest.skip(reason)
+    container = Container("algo-1", image, None, "train", tree)
+    executor = Dockers(tmp_path)
+    if "Not" not in image:
+        executor.check(container)
     with pytest.raises(UserError, match=image):
-        Dockers(tmp_path).check(Container("algo-1", image, None, "train", tree))
+        executor.start(container, GROUP)
 
 
 def test_what_cannot_be_started_leaves_nothing(executor: Dockers, image: str, tree: Tree) -> None:

@@ -30,7 +30,9 @@ def test_this_machine_may(host: str) -> None:
     assert verdict("", HTTP_HOST=host) is None
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "", "10.0.0.7", "[::1"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "", "10.0.0.7", "[::"]
+)
 def test_other_names_may_not(host: str) -> None:
     """A name that leads here but is another's would be a web page's trick."""
     assert verdict("", HTTP_HOST=host) == 403

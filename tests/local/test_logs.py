@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from moto.cloudwatch.models import MetricDatum, cloudwatch_backends
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.logs.models import LogEvent, LogStream, logs_backends
 
+from clary.local import cloudwatch
 from clary.local.logs import Logs
+from clary.local.moto_logs import Shown, Stream
+from clary.local.store import Metric
 
 from .test_services import WAIT, client
 
@@ -133,6 +141,60 @@ def test_old_lines(tmp_path: Path) -> None:
     (folder / "job%2Falgo-1-1700000000").write_text("1700000000000 then\nno time\n1700000000001 later\n")
     with writing(tmp_path) as (cloudwatch, _):
         assert follow(cloudwatch, 2) == ["then", "later"]
+
+
+def test_what_is_no_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Folders, FIFOs, links to nowhere and lines without a time among the logs keep nobody from the others."""
+    folder = tmp_path / "logs" / REGION / "%2Faws%2Fsagemaker%2FTrainingJobs"
+    (folder / "a folder").mkdir(parents=True)
+    os.mkfifo(folder / "fifo")
+    (folder / "nowhere").symlink_to("nothing")
+    (folder / "lines").write_bytes(b"9" * 5000 + b" x\n\xff\xfe\n" + "\u0661 y\n".encode() + b"-1 z\n1 good\n")
+    logs = Logs(tmp_path)
+    logs.load()
+    assert texts(logs) == ["good"]
+    logs.close()
+    assert caplog.text == ""
+    with writing(tmp_path) as (cloudwatch, _):
+        assert follow(cloudwatch, 1, "lines") == ["good"]
+
+
+def test_cloudwatch_has_the_latest_lines() -> None:
+    """Of a long log it has as many as there is room for, of all logs together too; who reads on misses none."""
+    shown = Shown(most=30_000, most_of_all=50_000)
+    backend = logs_backends[DEFAULT_ACCOUNT_ID]["us-east-2"]
+    read: list[str] = []
+    more: str | None = None
+    for begin in range(0, 100_000, 5_000):
+        shown.give(Stream("us-east-2", "group", "long"), [(at, str(at)) for at in range(begin, begin + 5_000)])
+        while events := (page := backend.get_log_events("group", "", "long", 0, None, 3_000, more, True))[0]:
+            read += [event["message"] for event in events]
+            more = page[2]
+    assert read == [str(at) for at in range(100_000)]
+    streams: dict[str, LogStream] = backend.groups["group"].streams
+    assert 20_000 <= len(streams["long"].events) <= 30_000
+    for number in range(10):
+        shown.give(Stream("us-east-2", "group", f"short-{number}"), [(at, str(at)) for at in range(9_000)])
+    assert streams is not backend.groups["group"].streams
+    streams = backend.groups["group"].streams
+    assert sum(len(stream.events) for stream in streams.values()) <= 50_000
+    assert len(streams["short-9"].events) == 9_000
+    late = backend.get_log_events("group", "", "long", 0, None, 10, more, True)
+    assert late[0] == []
+    assert len(LogEvent.instances_tracked) == 0
+
+
+def test_cloudwatch_has_the_latest_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics of more than 15 days ago are left out, and of too many the oldest."""
+    monkeypatch.setattr("clary.local.cloudwatch._MOST", 100)
+    now = time.time()
+    data = cloudwatch_backends[DEFAULT_ACCOUNT_ID]["us-east-2"].metric_data
+    cloudwatch.publish("us-east-2", "old", [Metric("loss", now - 16 * 86400, 1.0), Metric("loss", now - 60, 2.0)])
+    assert [one.value for one in data] == [2.0]
+    data[0].timestamp -= timedelta(days=20)
+    cloudwatch.publish("us-east-2", "new", [Metric("loss", now, float(number)) for number in range(300)])
+    assert [one.value for one in data] == [float(number) for number in range(200, 300)]
+    assert len(MetricDatum.instances_tracked) == 0
 
 
 def test_late_load(tmp_path: Path) -> None:

@@ -269,7 +269,8 @@ def test_an_output_that_cannot_be_written(local: Local) -> None:
     local.create("lost", local.put("lost", {"a.csv": LINES[0]}), TransformOutput={"S3OutputPath": "s3://nobody/out"})
     reason = local.ended("lost")["FailureReason"]
     assert reason.startswith("ClientError: ")
-    assert "the output s3://nobody/out/a.csv.out cannot be written: " in reason
+    assert "s3://nobody/out/a.csv.out cannot be written: " in reason
+    assert "bucket does not exist" in reason
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,8 @@ def test_several_definitions(client: Any) -> None:
     found = tuned(client, request)
     assert [job["TrainingJobDefinitionName"] for job in listed(client, "several")] == ["k2", "k4", "k2", "k4"]
     assert found["BestTrainingJob"]["TrainingJobDefinitionName"] == "k4"
+    first, second = (one["ResourceConfig"] for one in found["TrainingJobDefinitions"])
+    assert first == second  # told of every definition, as the SageMaker SDK attaches to no other
 
 
 def test_warm_start(client: Any) -> None:

@@ -55,7 +55,7 @@ def test_the_entry_of_inputdataconfig_has_a_content_type_only_where_one_was_give
         ({"ChannelName": "train", "DataSource": {}}, "use S3DataSource"),
         ({**channel("s3://b/k"), "ChannelName": ".."}, "no channel name"),
         (channel("s3://b/k", S3DataType="Converse"), "Converse is not supported here; use S3Prefix"),
-        (channel("https://b/k"), "write it as s3://bucket/key"),
+        (channel("https://b/k"), "write s3://bucket/key"),
         (channel("s3://b/k", S3DataType="AugmentedManifestFile"), "needs AttributeNames"),
         (channel("s3://b/k", S3DataType="AugmentedManifestFile", AttributeNames=["a"], InputMode="FastFile"), "Pipe"),
         (channel("s3://b/k", S3DataType="ManifestFile", InputMode="FastFile"), "FastFile mode takes"),
@@ -137,7 +137,7 @@ def test_a_missing_bucket_is_told_in_the_same_words(s3: Any, tmp_path: Path) -> 
 def test_an_s3_that_does_not_answer_is_not_the_users_fault(tmp_path: Path) -> None:
     """It is an error of the surroundings."""
     client = connected(1, retries={"total_max_attempts": 1}, connect_timeout=5)
-    with pytest.raises(PlatformError, match="s3://b/k could not be read"):
+    with pytest.raises(PlatformError, match="s3://b/k cannot be listed"):
         ChannelData.of(channel("s3://b/k"), "File").fetch(client, tmp_path / "fetched", lambda: False)
 
 
