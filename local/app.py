@@ -102,6 +102,7 @@ class App:
         return self._services(environ, _sandboxed(start))
 
     def _control(self, environ: Environ, start: StartResponse) -> Iterable[bytes]:
+        body = b""
         try:
             body = _body(environ)
             name = checked(environ["HTTP_X_AMZ_TARGET"], _json(body))

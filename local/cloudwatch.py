@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from itertools import takewhile
-from typing import Final
+from typing import Any, Final, cast
 
 from .folder import ACCOUNT
 from .store import Metric, Store
@@ -25,7 +25,7 @@ def publish(region: str, job: str, metrics: Sequence[Metric]) -> None:
     oldest = datetime.now(timezone.utc).replace(tzinfo=None) - _KEPT
 
     dimensions = [{"Name": "TrainingJobName", "Value": job}]
-    data = [
+    data: list[dict[str, Any]] = [
         {
             "MetricName": one.name,
             "Dimensions": dimensions,
@@ -38,7 +38,7 @@ def publish(region: str, job: str, metrics: Sequence[Metric]) -> None:
     backend.put_metric_data(_NAMESPACE, [one for one in data if one["Timestamp"] > oldest])
     old = takewhile(lambda one: one.timestamp.replace(tzinfo=None) < oldest, backend.metric_data)
     del backend.metric_data[: max(len(list(old)), len(backend.metric_data) - _MOST)]
-    MetricDatum.instances_tracked.clear()  # moto remembers all there ever were, for a page of its own
+    cast(Any, MetricDatum).instances_tracked.clear()  # moto remembers all there ever were, for a page of its own
 
 
 def publish_all(store: Store) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ..containers.feeder import Feeder
+from ..containers.files import read_text_within
 from ..errors import ChannelError, ClaryError, PlatformError
 from .data import ChannelData
 from .executors import Container, Executor
@@ -97,8 +98,8 @@ class Host(threading.Thread):
     @property
     def failure(self) -> str:
         """What it says of its failure."""
-        path: Path = self.container.tree.failure
-        return path.read_text(errors="replace")[:_SHOWN].strip() if path.is_file() else ""
+        tree = self.container.tree
+        return read_text_within(tree.root, tree.failure, _SHOWN).strip()
 
 
 def feeders(channels: Sequence[ChannelData], data: Path, host: int, hosts: int) -> list[Feeder]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.logs.models import LogEvent, LogStream, logs_backends
@@ -45,19 +45,13 @@ class Shown:
         backend = regions[stream.region]
         backend.ensure_log_group(stream.group)
         group: Any = backend.groups[stream.group]
-        found = group.streams.get(stream.name)
-        if not isinstance(found, _Bounded):
-            before = found.events if found else []  # of a stream that a client has made
-            found = _Bounded(group, stream.name)
-            found.events = [*before]
-            # a new dictionary, because requests walk through the one that is there
-            group.streams = {**group.streams, stream.name: found}
+        found = _bounded(group, stream.name)
         for begin in range(0, len(lines), _AT_ONCE):
             some = lines[begin : begin + _AT_ONCE]
             group.put_log_events(stream.name, [{"timestamp": at, "message": text} for at, text in some])
             found.drop(len(found.events) - self._most)
         for model in (LogEvent, LogStream, _Bounded):  # moto remembers all there ever were, for a page of its own
-            model.instances_tracked.clear()
+            cast(Any, model).instances_tracked.clear()
         self._streams.pop(stream, None)
         self._streams[stream] = found
         self._drop()
@@ -95,6 +89,20 @@ class _Bounded(LogStream):
         token = _moved(next_token, -gone)
         events, back, on = super().get_log_events(start_time, end_time, limit, token, start_from_head)
         return events, _moved(back, gone), _moved(on, gone)
+
+
+def _bounded(group: Any, name: str) -> _Bounded:
+    """A stream of a group, which is made at need."""
+    found = group.streams.get(name)
+    if isinstance(found, _Bounded):
+        return found
+    made: Any = _Bounded
+    bounded: _Bounded = made(group, name)
+    if found is not None:  # a client has made it
+        bounded.events = [*found.events]
+    # a new dictionary, because requests walk through the one that is there
+    group.streams = {**group.streams, name: bounded}
+    return bounded
 
 
 def _moved(token: str | None, by: int) -> str | None:

@@ -52,9 +52,9 @@ class _Process:
 
     def __init__(self, container: Container) -> None:
         self._port = _free_port() if container.word == "serve" else 0
-        given = container.environment.items()
-        environment = {name: value for name, value in given if not name.startswith(_NOT_TAKEN)}
-        if container.algorithm is not None:
+        environment = {**container.environment}
+        if container.algorithm is not None:  # else it is our own, before others in a row
+            environment = {name: value for name, value in environment.items() if not name.startswith(_NOT_TAKEN)}
             environment["CLARY_ALGORITHM"] = container.algorithm
         if container.word == "serve":
             environment |= {"CLARY_BIND": _LOOPBACK, "SAGEMAKER_BIND_TO_PORT": str(self._port)}

@@ -170,6 +170,7 @@ class TrainingJob(JobThread):
                     stack.enter_context(sync)
                 ending = self._watch(hosts, stack.enter_context(run_hosts(hosts, executor, group)))
         self._write()
+        self._metrics.close()
         self.platform.logs.flush()
         self.check_closing()
         failed = next((host for host in hosts if host.failed), None)

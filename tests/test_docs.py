@@ -10,7 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ import pytest
 from clary import __version__
 from clary.algorithms.registry import ALGORITHMS
 from clary.containers.registries import REGIONS, uri, versions
+from clary.local.commands import variables
+from clary.local.folder import Address, StateFolder
 
 from .docker.conftest import docker
 from .sdk.conftest import Sdk, environment, missing, sdk_of
@@ -35,7 +39,18 @@ BLOCK = re.compile(
 )
 """A block that runs: what it needs, its language, its code, and the lines that the page says it prints."""
 NUMBER = re.compile(r"-?\d+\.\d+")
+TEST = re.compile(r"^def test_", re.MULTILINE)
+PIP = re.compile(r"^pip install .*\n", re.MULTILINE)
 LIMIT = 240
+CLARY = """\
+#!/bin/sh
+if [ "$1" = up ]; then
+    exec '{python}' -m clary "$@" --port 0 >>'{log}' 2>&1
+fi
+exec '{python}' -m clary "$@"
+"""
+"""The command as a reader has it, but for the port, which is a free one, and for what `clary up` says meanwhile."""
+
 OFFLINE = {
     **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9"),
     "NO_PROXY": "localhost,127.0.0.1",
@@ -62,29 +77,66 @@ def having(*needs: str) -> Iterator[Any]:
 
 
 def run(found: Blocks, folder: Path, need: str = "") -> None:
-    """Run blocks one after the other as a reader would, on a free port, in one folder; compare what they print."""
+    """Run blocks one after the other as a reader would, on a free port, in one folder; compare what they print.
+
+    What is installed is what there is. A platform that a block has started is there for the others, and ends with them.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    python, words, env = Path(sys.executable), ["-W", "error"], dict(os.environ)
+    python, words = Path(sys.executable), ["-W", "error"]
+    state = StateFolder(folder / "state")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTEST_"))}
+    env["CLARY_STATE"] = str(state.path)
     if need.startswith("sdk"):
         python, words = environment(int(need[3:])), []
         env |= {**OFFLINE, "HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp")}
         env.pop("PYTHONPATH", None)
-    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
-    for kind, code, shown in found:
-        env |= {name: value.strip("'\"") for name, value in re.findall(r"^export (\w+)=(.*?)\s*(?:#.*)?$", code, re.M)}
-        code = re.sub(r"(localhost:|-p |--port |PORT=|\"serving_port\": )8080\b", rf"\g<1>{port}", code)
-        paths = {"PYTHONPATH": os.environ["PYTHONPATH"]} if kind == "bash" and "PYTHONPATH" in os.environ else {}
-        printed = output(
-            [str(python), *words, "-c", code] if kind == "python" else ["bash", "-m", "-eu", "-c", code],
-            folder,
-            env | paths,
-        )
-        assert [line for line in shown.splitlines() if not prints(printed, line)] == [], f"{code}\n{printed}"
+    env["PATH"] = os.pathsep.join(map(str, (our_command(folder), Path(sys.executable).parent, env["PATH"])))
+    try:
+        for kind, code, shown in found:
+            env |= {
+                name: value.strip("'\"") for name, value in re.findall(r"^export (\w+)=(.*?)\s*(?:#.*)?$", code, re.M)
+            }
+            code = re.sub(r"(localhost:|-p |--port |PORT=|\"serving_port\": )8080\b", rf"\g<1>{port}", code)
+            paths = {"PYTHONPATH": os.environ["PYTHONPATH"]} if kind == "bash" and "PYTHONPATH" in os.environ else {}
+            if kind == "bash":
+                command = ["bash", "-m", "-eu", "-c", PIP.sub("", code)]
+            elif TEST.search(code):
+                (folder / "test_it.py").write_text(code)
+                command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
+            else:
+                command = [str(python), *words, "-c", code]
+            printed = output(command, folder, env | paths)
+            assert [line for line in shown.splitlines() if not prints(printed, line)] == [], f"{code}\n{printed}"
+            if (address := state.read()) is not None:
+                env |= variables(address)  # as eval has it in the shell of a reader
+    finally:
+        if (address := state.read()) is not None:
+            end(address, state)
 
 
-def output(command: list[str], folder: Path, env: dict[str, str]) -> str:
+def our_command(folder: Path) -> Path:
+    """A folder with `clary` alone."""
+    commands = folder / "bin"
+    commands.mkdir()
+    (commands / "clary").write_text(CLARY.format(python=sys.executable, log=folder / "up.log"))
+    (commands / "clary").chmod(0o755)
+    return commands
+
+
+def end(address: Address, state: StateFolder) -> None:
+    """End a platform."""
+    deadline = time.monotonic() + 30
+    with suppress(ProcessLookupError):
+        os.kill(address.process, signal.SIGTERM)
+        while state.read() is not None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if state.read() is not None:
+            os.kill(address.process, signal.SIGKILL)
+
+
+def output(command: list[str], folder: Path, env: Mapping[str, str]) -> str:
     """What a command prints; it has to end well."""
     process = subprocess.Popen(
         command,
@@ -149,6 +201,7 @@ def identifiers(names: list[str]) -> dict[str, str]:
 def test_code_blocks_run(page: Path, need: str, tmp_path: Path) -> None:
     """Every shell and Python block of the pages runs without an error, and prints what the page shows."""
     pytest.importorskip("sklearn", reason="clary datasets needs the extra 'data'")
+    pytest.importorskip("moto", reason="clary up needs the extra 'platform'")
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
 
@@ -184,14 +237,17 @@ def test_sdk_blocks_run(page: Path, need: str, sdk_of: Callable[[int], Sdk]) -> 
 def test_readme(tmp_path: Path) -> None:
     """README's commands run, and the answer it shows is the one they give."""
     pytest.importorskip("sklearn", reason="clary datasets needs the extra 'data'")
+    pytest.importorskip("moto", reason="clary up needs the extra 'platform'")
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")  # the reader's folder is a clone
 
     run(blocks(README, ""), tmp_path)
 
 
 def test_generated_pages_are_fresh() -> None:
     """The pages under docs/reference are what docs/generate.py writes."""
+    pytest.importorskip("moto", reason="the operations of clary up need the extra 'platform'")
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
     assert spec is not None
     assert spec.loader is not None
@@ -224,3 +280,15 @@ def test_every_page_is_found() -> None:
 def test_readme_is_short() -> None:
     """README stays under 200 lines."""
     assert len(README.read_text().splitlines()) < 200
+
+
+def test_the_quickstart_is_short() -> None:
+    """README's first block leads from pip to a prediction, without an AWS account, in no more than twelve lines."""
+    kind, code, shown = blocks(README, "")[0]
+    lines = code.splitlines()
+
+    assert kind == "bash"
+    assert len(lines) <= 12
+    assert lines[0].startswith("pip install ")
+    assert "clary up" in code
+    assert "closest_cluster" in shown

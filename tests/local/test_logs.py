@@ -162,7 +162,7 @@ def test_what_is_no_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
 def test_cloudwatch_has_the_latest_lines() -> None:
     """Of a long log it has as many as there is room for, of all logs together too; who reads on misses none."""
     shown = Shown(most=30_000, most_of_all=50_000)
-    backend = logs_backends[DEFAULT_ACCOUNT_ID]["us-east-2"]
+    backend: Any = logs_backends[DEFAULT_ACCOUNT_ID]["us-east-2"]
     read: list[str] = []
     more: str | None = None
     for begin in range(0, 100_000, 5_000):
@@ -181,20 +181,22 @@ def test_cloudwatch_has_the_latest_lines() -> None:
     assert len(streams["short-9"].events) == 9_000
     late = backend.get_log_events("group", "", "long", 0, None, 10, more, True)
     assert late[0] == []
-    assert len(LogEvent.instances_tracked) == 0
+    remembered: Any = LogEvent
+    assert remembered.instances_tracked == []
 
 
 def test_cloudwatch_has_the_latest_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Metrics of more than 15 days ago are left out, and of too many the oldest."""
     monkeypatch.setattr("clary.local.cloudwatch._MOST", 100)
     now = time.time()
-    data = cloudwatch_backends[DEFAULT_ACCOUNT_ID]["us-east-2"].metric_data
+    data: list[Any] = cloudwatch_backends[DEFAULT_ACCOUNT_ID]["us-east-2"].metric_data
     cloudwatch.publish("us-east-2", "old", [Metric("loss", now - 16 * 86400, 1.0), Metric("loss", now - 60, 2.0)])
     assert [one.value for one in data] == [2.0]
     data[0].timestamp -= timedelta(days=20)
     cloudwatch.publish("us-east-2", "new", [Metric("loss", now, float(number)) for number in range(300)])
     assert [one.value for one in data] == [float(number) for number in range(200, 300)]
-    assert len(MetricDatum.instances_tracked) == 0
+    remembered: Any = MetricDatum
+    assert remembered.instances_tracked == []
 
 
 def test_late_load(tmp_path: Path) -> None:

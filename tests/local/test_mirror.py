@@ -229,6 +229,7 @@ def test_uploads_in_parts_take_no_memory(tmp_path: Path, monkeypatch: pytest.Mon
         create(s3)
         s3.put_object(Bucket=BUCKET, Key="small", Body=part)
         before = peak(process.pid)
+        tags: list[str] = []
         uploads = [s3.create_multipart_upload(**where)["UploadId"] for _ in range(2)]
         for upload in uploads:
             tags = [

@@ -34,6 +34,8 @@ def test_a_model(serving: Serving) -> None:
     assert (listed["ModelArn"], listed["CreationTime"]) == (arn, found["CreationTime"])
     client.delete_model(ModelName="My-Model")
     assert client.list_models(NameContains="My-M")["Models"] == []
+    assert refusal(client.list_tags, ResourceArn=arn)[1] == f'Could not find model "{arn}".'
+    client.create_model(ModelName="My-Model", ExecutionRoleArn=ROLE, PrimaryContainer=primary)
     assert client.list_tags(ResourceArn=arn)["Tags"] == []
 
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sagemaker import Model, MultiDataModel, PipelineModel, Predictor, Session, image_uris
+from sagemaker import Model, PipelineModel, Predictor, Session, image_uris
 from sagemaker.async_inference import AsyncInferenceConfig, WaiterConfig
 from sagemaker.deserializers import JSONDeserializer
 from sagemaker.estimator import Estimator
 from sagemaker.inputs import TrainingInput
+from sagemaker.multidatamodel import MultiDataModel
 from sagemaker.s3 import S3Downloader, S3Uploader
 from sagemaker.serializers import CSVSerializer
 from sagemaker.tuner import CategoricalParameter, HyperparameterTuner, InstanceConfig, IntegerParameter
@@ -37,9 +37,7 @@ class User:
         self.home = data.removesuffix("in/")
         self.session = Session()
         self.image = image_uris.retrieve("kmeans", "us-east-1")
-        self.deployed = partial(Predictor, sagemaker_session=self.session)
         self.estimator = self.new_estimator(columns=3, hosts=2)
-        # two lines of code in one: each host gets half of the files, through FIFOs
         channel = TrainingInput(data, content_type=CSV, input_mode="Pipe", distribution="ShardedByS3Key")
         self.estimator.fit({"train": channel})
 
@@ -110,13 +108,12 @@ class User:
             self.estimator.create_model(env={"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": "text/csv"}),
             second.create_model(),
         ]
-        pipeline = PipelineModel(models, ROLE, self.deployed, sagemaker_session=self.session)
+        pipeline = PipelineModel(models, ROLE, Predictor, sagemaker_session=self.session)
         return self.predicted(pipeline.deploy(1, MACHINE, wait=False))
 
     def many(self) -> Any:
         """An endpoint of a folder of models."""
-        one = Model(self.image, role=ROLE, predictor_cls=self.deployed, sagemaker_session=self.session)
-        one.predictor_cls = Predictor
+        one = Model(self.image, role=ROLE, predictor_cls=Predictor, sagemaker_session=self.session)
         models = MultiDataModel("many", f"{self.home}many/", model=one, sagemaker_session=self.session)
         for name in ("a.tar.gz", "b.tar.gz"):
             models.add_model(self.estimator.model_data, name)
@@ -128,7 +125,8 @@ class User:
 
     def later(self) -> Any:
         """An asynchronous endpoint."""
-        config = AsyncInferenceConfig(output_path=f"{self.home}later", failure_path=f"{self.home}failed")
+        # with a failure_path too, the SDK would wait for both objects to its limit
+        config = AsyncInferenceConfig(output_path=f"{self.home}later")
         predictor = self.estimator.deploy(1, MACHINE, async_inference_config=config, wait=False)
         return self.predicted(predictor, waiter_config=WaiterConfig(max_attempts=60, delay=1))
 
