@@ -19,14 +19,16 @@ ARG EXTRA
 # The pattern may match nothing, so the folder is optional; COPY needs one source that is always there.
 COPY pyproject.toml build/wheel[s] /wheels/
 COPY . /src
-# With wheels at hand pip must not reach for the network, neither here nor where it builds clary itself.
+# With wheels at hand pip must not reach for the network, neither here nor where it builds clary itself; clary's own
+# wheel, where it is among them, has the compiled kernels, for which there is no compiler here.
 # Three things are taken out again. setuptools comes with venv up to Python 3.11 and serves no purpose once clary is
 # installed. scipy comes with xgboost, whose Python package needs it; clary calls the library inside that package and
 # imports nothing of it, so more than half of that image would be there for nobody. And numpy brings its own tests.
 RUN if ls /wheels/*.whl >/dev/null 2>&1; then export PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels; fi \
  && export PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
  && python3 -m venv /opt/clary \
- && /opt/clary/bin/pip install "/src${EXTRA:+[$EXTRA]}" \
+ && own=$(ls /wheels/clary-*.whl 2>/dev/null || echo /src) \
+ && /opt/clary/bin/pip install "$own${EXTRA:+[$EXTRA]}" \
  && /opt/clary/bin/pip uninstall --yes --quiet setuptools ${EXTRA:+scipy} \
  && find /opt/clary/lib/python3*/site-packages/numpy -depth -type d -name tests -exec rm -r {} +
 

@@ -14,11 +14,14 @@ PYTHON_VERSION ?= 3.12
 WHEELS ?=
 DOCKER ?= docker
 DOCKER_BUILD_FLAGS ?=
+# Of `make fuzz`: how long, and where chance begins.
+SECONDS ?= 60
+SEED ?= 1
 
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
-.PHONY: help venv demo test check fix bench docs image images wheels clean
+.PHONY: help venv demo test check fix fuzz bench docs image images wheels clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -60,6 +63,12 @@ fix: .venv/dev.stamp ## repair what the linter can
 	$(PY) -m ruff check --fix
 	$(PY) -m ruff format
 
+fuzz: ## let the kernels that read bytes read wrong ones, under sanitizers (SECONDS=60, SEED=1)
+	mkdir -p build
+	$(CC) -std=c11 -D_GNU_SOURCE -DCLARY_SANITIZED -O1 -g -Wall -Wextra -fno-omit-frame-pointer \
+		-fsanitize=address,undefined -fno-sanitize-recover=all native/fuzz/main.c -o build/fuzz -lm
+	cd build && ./fuzz $(SECONDS) $(SEED) ../native/fuzz/corpus/* ../tests/recordio/*/*.rec
+
 bench: .venv/dev.stamp ## measure against the peers
 	$(PY) -m benchmarks
 
@@ -90,10 +99,14 @@ images: ## build the images of all algorithms as clary/NAME:VERSION, and of AWS'
 		done; \
 	done
 
-# clary itself is built inside, from the tree, for which setuptools must be among the wheels.
+# clary itself is among them where there is a compiler, with its kernels; the image is built without one. Else it is
+# built inside, from the tree, for which setuptools must be among the wheels.
 wheels: .venv/pip.stamp ## fetch into wheels/ what the image installs (ALGORITHM=name or all, PYTHON_VERSION=, that of BASE_IMAGE)
 	rm -rf wheels
 	$(PIP) download --dest wheels --only-binary :all: --python-version $(PYTHON_VERSION) '.$(if $(EXTRA),[$(EXTRA)])' 'setuptools>=77'
+	rm -f wheels/clary-*.whl
+	$(PIP) wheel --no-deps --wheel-dir wheels .
+	rm -f wheels/clary-*-none-any.whl
 
 clean: ## remove everything that can be made again
 	rm -rf .venv build dist site wheels *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

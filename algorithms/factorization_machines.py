@@ -38,6 +38,7 @@ _MOVED: Final = 0.02  # share of the loss of a constant that a training should t
 _CHUNK_BYTES: Final = 16 << 20  # of a request's dense rows that are answered at a time
 _SPARSE_ROWS: Final = 4096  # and of its sparse rows
 _THRESHOLD: Final = 0.5  # the least score that is told positive
+_LOGISTIC, _SQUARED = loss_named("logistic"), loss_named("squared_loss")
 _UNIFORM: Final = 0.07  # scale of uniform numbers where none is given, as MXNet has it
 
 BINARY, REGRESSOR = "binary_classifier", "regressor"
@@ -104,7 +105,7 @@ class FactorizationMachinesParams(HyperParameters):
     @property
     def loss(self) -> Loss:
         """Cross entropy or squared error."""
-        return loss_named("logistic" if self.predictor_type == BINARY else "squared_loss")
+        return _LOGISTIC if self.predictor_type == BINARY else _SQUARED
 
     def first(self, part: str, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
         """Bias, weights or factors as they begin, float32."""
@@ -159,7 +160,7 @@ class FactorizationMachinesModel:
             z = np.concatenate(parts).astype(np.float32)
         if machine.predictor_type == REGRESSOR:
             return Predictions("predictions", {"score": z})
-        score = loss_named("logistic").link(z)
+        score = _LOGISTIC.link(z)
         label = predicted_positive(score, _THRESHOLD).astype(np.int64)
         return Predictions("predictions", {"score": score, "predicted_label": label})
 
@@ -204,7 +205,7 @@ class _Tally:
         self.rows += len(y)
         self.labels += truth.sum(dtype=np.float64), np.square(truth, dtype=np.float64).sum()
         if self.binary:
-            found = predicted_positive(loss_named("logistic").link(y), _THRESHOLD)
+            found = predicted_positive(_LOGISTIC.link(y), _THRESHOLD)
             positive = truth > 0
             right, hits = np.count_nonzero(found == positive), np.count_nonzero(found & positive)
             self.sums += losses.sum(dtype=np.float64), right, np.count_nonzero(found), hits
@@ -352,10 +353,9 @@ def _labels(batch: Batch, params: FactorizationMachinesParams, channel: str) -> 
     labels = batch.labels
     if labels is None or labels.ndim != 1 or not np.isfinite(labels).all():
         raise ChannelError(f"the channel '{channel}' needs one finite label for every row, under the key 'values'")
-    if params.predictor_type == BINARY and not np.isin(labels, (0, 1)).all():
-        wrong = labels[~np.isin(labels, (0, 1))]
+    if params.predictor_type == BINARY and not (known := (labels == 0) | (labels == 1)).all():
         raise ChannelError(
-            f"the channel '{channel}' has the label {float(wrong[0]):g}: a binary_classifier takes 0 and 1"
+            f"the channel '{channel}' has the label {float(labels[~known][0]):g}: a binary_classifier takes 0 and 1"
         )
     return labels.astype(np.float32, copy=False)
 

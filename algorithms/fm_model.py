@@ -16,13 +16,15 @@ from typing import Final
 
 import numpy as np
 
+from .. import native
 from ..recordio.batch import CSR, Array
 from .optimizers import Adam
-from .sparse import merged, narrowed, times, transposed
+from .sparse import buffers, compiled, merged, narrowed, times, transposed_times
 
 __all__ = ["Block", "Machine", "Rates", "outputs"]
 
 _SPARSE: Final = 0.02  # share of values in the columns that have any, below which rows stay sparse
+_COMPILED: Final = 0.3  # and where kernels multiply them
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Block:
         columns, rows = narrowed(merged(features))
         n, width = rows.shape
         binary = np.array_equal(rows.values, np.square(rows.values))
-        if len(rows.values) < _SPARSE * n * width:
+        if len(rows.values) < (_COMPILED if compiled(rows) else _SPARSE) * n * width:
             squares = rows if binary else CSR(rows.indptr, rows.indices, np.square(rows.values), rows.shape)
             return cls(columns, rows, squares)
         dense = np.zeros((n, width), rows.dtype)
@@ -88,8 +90,14 @@ def outputs(features: Array | CSR, v: Array, w: Array, w0: float) -> Array:
 
 def _forward(block: Block, v: Array, w: Array, w0: float) -> tuple[Array, Array]:
     """Outputs of shape (n,), and s = xV of shape (n, k)."""
+    if compiled(block.rows) and v.dtype == np.float32:
+        y, s = np.empty(len(block.rows), np.float32), np.empty((len(block.rows), v.shape[1]), np.float32)
+        norms = np.einsum("ij,ij->i", v, v)
+        w = np.ascontiguousarray(w)
+        native.kernels.fm_forward(*buffers(block.rows), np.ascontiguousarray(v), w, norms, y, s, v.shape[1], w0)
+        return y, s
     s = times(block.rows, v)
-    y: Array = np.einsum("ij,ij->i", s, s)
+    y = np.einsum("ij,ij->i", s, s)
     norms = np.einsum("ij,ij->i", v, v)  # (c,)
     if block.squares is block.rows:
         norms *= -0.5
@@ -102,6 +110,19 @@ def _forward(block: Block, v: Array, w: Array, w0: float) -> tuple[Array, Array]
         y += times(block.rows, w)
     y += w0
     return y, s
+
+
+def _sums(block: Block, s: Array, slopes: Array) -> tuple[Array, Array, Array]:
+    """For each column the sums over rows of δ x s, shape (c, k), of δ x and of δ x²; `s` may be overwritten."""
+    if compiled(block.rows) and s.dtype == np.float32:
+        (_, width), factors = block.rows.shape, s.shape[1]
+        of_v, of_w, squares = (np.empty(shape, np.float32) for shape in ((width, factors), width, width))
+        native.kernels.fm_backward(*buffers(block.rows), s, slopes, of_v, of_w, squares, factors)
+        return of_v, of_w, squares
+    of_w = transposed_times(block.rows, slopes)
+    squares = of_w if block.squares is block.rows else transposed_times(block.squares, slopes)
+    s *= slopes[:, None]
+    return transposed_times(block.rows, s), of_w, squares
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +194,7 @@ class Machine:
         y, s = _forward(block, v, w[:, 0], float(self.w0[0, 0]))
         rescale = self.rates.rescale
         delta = slope(y) * np.float32(1 / len(y) if rescale is None else rescale)  # (n,)
-        s *= delta[:, None]
-        turned = transposed(block.rows)  # (c, n)
-        factors = times(turned, s)  # (c, k)
-        weights = times(turned, delta)  # (c,)
-        squares = weights if block.squares is block.rows else times(transposed(block.squares), delta)
+        factors, weights, squares = _sums(block, s, delta)
         bias_wd, linear_wd, factors_wd = self.rates.wd
         factors += (np.float32(factors_wd) - squares)[:, None] * v
         weights = weights[:, None] + np.float32(linear_wd) * w

@@ -1,7 +1,7 @@
 """Random cut trees: how they are grown, and how far outside them a point lies.
 
-Pure functions over arrays, without data channels or hyperparameters. Trees of one size are grown, and points are
-asked, level by level and all at once.
+Pure functions over arrays, without data channels or hyperparameters. In NumPy, trees of one size are grown, and
+points are asked, level by level and all at once; the kernels go tree by tree.
 
 References
 ----------
@@ -17,12 +17,14 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from .. import native
 from ..recordio.batch import Array
 
 __all__ = ["Forest", "grow", "score", "sizes"]
 
 _GROUP_BYTES: Final = 4 << 20  # of the points of trees that are grown at a time
 _PAIR_BYTES: Final = 1 << 20  # of the boxes of the nodes that points are held against at a time
+_ROWS: Final = 1 << 14  # scored by the kernel at a time, in between which Python hears signals
 
 
 class Forest(NamedTuple):
@@ -70,60 +72,87 @@ def grow(sample: Array, rng: np.random.Generator, enough: Callable[[int], bool] 
     """
     trees, size, d = sample.shape
     step = max(1, _GROUP_BYTES // (4 * size * d))
-    groups: list[Forest] = []
+    room = _room(trees, size, d)
+    counts = np.zeros((trees, 2), np.int32)
+    grown = 0
     for start in range(0, trees, step):
-        if enough is not None and groups and enough(start):
+        if enough is not None and start and enough(start):
             break
-        groups.append(_grow_together(sample[start : start + step], rng))
-    return _joined(groups)
+        grown = min(start + step, trees)
+        group = slice(start, grown)
+        chances = rng.random((grown - start, size - 1, 2))
+        _grow_together(sample[group], chances, Forest(*(array[group] for array in room)), counts[group])
+    return _joined(room, counts[:grown])
 
 
-def _grow_together(sample: Array, rng: np.random.Generator) -> Forest:
-    """Grow some trees, a level of all at a time."""
+def _room(trees: int, size: int, d: int) -> Forest:
+    """Arrays with an axis for the trees, and in each tree a place for every node and leaf that there may be."""
+    return Forest(
+        roots=np.empty(trees, np.int32),
+        dimensions=np.empty((trees, size - 1), np.int32),
+        values=np.empty((trees, size - 1), np.float32),
+        children=np.empty((trees, size - 1, 2), np.int32),
+        boxes=np.empty((trees, size - 1, 2, d), np.float32),
+        extents=np.empty((trees, size - 1)),
+        points=np.empty((trees, size, d), np.float32),
+        masses=np.empty((trees, size), np.int32),
+    )
+
+
+def _grow_together(sample: Array, chances: Array, room: Forest, counts: Array) -> None:
+    """Grow some trees into their room, each tree's nodes and leaves numbered for themselves, and count them.
+
+    Node i of a tree has the random numbers chances[tree, i], so how the trees are grown makes no difference.
+    """
     trees, size, d = sample.shape
-    points = sample.reshape(-1, d)
+    if native.kernels is not None:
+        sample = np.ascontiguousarray(sample, np.float32)
+        native.kernels.grow_forest(sample, chances, *room, counts, size, d)
+        return
+    if not np.isfinite(sample).all():
+        raise ValueError("the sample has numbers that are not finite")
+    points = sample.reshape(-1, d) + np.float32(0)  # minus zero becomes zero
+    chances = chances.reshape(-1, 2)
+    dimensions, values, extents = (array.reshape(-1) for array in (room.dimensions, room.values, room.extents))
+    boxes, leaves, masses = room.boxes.reshape(-1, 2, d), room.points.reshape(-1, d), room.masses.reshape(-1)
     order = np.arange(len(points))  # the points of a node side by side
     starts = np.arange(0, len(points), size)  # where those of each node of this level begin
-    roots = np.empty(trees, np.int32)
-    links, places = roots, np.arange(trees)  # whose entries are to name this level's nodes
-    inner, leaves = 0, 0
-    levels = []
+    tree = np.arange(trees)  # that each node of this level is of
+    links, places = room.roots, tree  # whose entries are to name this level's nodes
     while len(starts):
-        counts = np.diff(starts, append=len(order))
+        lengths = np.diff(starts, append=len(order))
         rows = points[order]
         low, high = np.minimum.reduceat(rows, starts), np.maximum.reduceat(rows, starts)
-        extents = high.astype(np.float64) - low  # (nodes, d)
-        splits = np.logical_or.reduce(extents, axis=1)
-        names = np.where(splits, inner + np.cumsum(splits) - 1, ~(leaves + np.cumsum(~splits) - 1))
-        links[places] = names
-        inner, leaves = inner + int(splits.sum()), leaves + int((~splits).sum())
-        dimensions, values = _cuts(low[splits], high[splits], extents[splits], rng)
-        children = np.empty((len(values), 2), np.int32)
-        boxes = np.stack([low[splits], high[splits]], axis=1)
-        levels.append(
-            (
-                dimensions,
-                values,
-                children,
-                boxes,
-                extents[splits].sum(axis=1),
-                low[~splits],
-                counts[~splits].astype(np.int32),
-            )
-        )
-        links, places = children.reshape(-1), np.arange(2 * len(values))
-        order, starts = _parted(points, order, counts, splits, dimensions, values)
-    return Forest(roots, *(np.concatenate(parts) for parts in zip(*levels, strict=True)))
+        sides = high.astype(np.float64) - low  # (nodes, d)
+        splits = np.logical_or.reduce(sides, axis=1)
+        nodes, ends = _numbers(tree[splits], counts[:, 0]), _numbers(tree[~splits], counts[:, 1])
+        links[places[splits]], links[places[~splits]] = nodes, ~ends
+        nodes, ends = nodes + tree[splits] * (size - 1), ends + tree[~splits] * size  # their places among all
+        leaves[ends], masses[ends] = low[~splits], lengths[~splits]
+        boxes[nodes, 0], boxes[nodes, 1] = low[splits], high[splits]
+        sums = np.cumsum(sides[splits], axis=1)
+        extents[nodes] = sums[:, -1]
+        dimensions[nodes], values[nodes] = _cuts(low[splits], high[splits], sums, chances[nodes])
+        links, places = room.children.reshape(-1), (2 * nodes[:, None] + (0, 1)).reshape(-1)
+        order, starts = _parted(points, order, lengths, splits, dimensions[nodes], values[nodes])
+        tree = np.repeat(tree[splits], 2)
 
 
-def _cuts(low: Array, high: Array, extents: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-    """A random dimension and a random place in it for each of some boxes of shape (nodes, d)."""
+def _numbers(tree: Array, counts: Array) -> Array:
+    """The next numbers in its tree for each of some nodes, sorted by tree, and count them."""
+    more = np.bincount(tree, minlength=len(counts))
+    numbers = np.arange(len(tree)) + (counts - (more.cumsum() - more))[tree]
+    counts += more
+    return numbers
+
+
+def _cuts(low: Array, high: Array, sums: Array, chances: Array) -> tuple[Array, Array]:
+    """A random dimension and a random place in it for each of some boxes, of whose sides these are running sums."""
     each = np.arange(len(low))
-    sums = np.cumsum(extents, axis=1)
-    chance = rng.random(len(low)) * sums[:, -1]  # less than the last sum, even rounded
+    chance = chances[:, 0] * sums[:, -1]  # less than the last sum, even rounded
     dimensions = (sums <= chance[:, None]).sum(axis=1)  # the first whose sum is greater
     least, most = low[each, dimensions], high[each, dimensions]
-    places = least + rng.random(len(low)) * extents[each, dimensions]
+    places = least + chances[:, 1] * (most.astype(np.float64) - least)
     values = places.astype(np.float32)
     values = np.where(values > places, np.nextafter(values, least), values)  # rounded down, no point changes sides
     return dimensions.astype(np.int32), np.minimum(values, np.nextafter(most, least))  # both sides get a point
@@ -142,20 +171,31 @@ def _parted(
     return order[side.argsort(kind="stable")], np.cumsum(lengths) - lengths
 
 
-def _joined(groups: list[Forest]) -> Forest:
-    """One forest with the trees of all."""
-    nodes, leaves = 0, 0
-    roots: list[Array] = []
-    children: list[Array] = []
-    for group in groups:
-        for links, moved in ((group.roots, roots), (group.children, children)):
-            moved.append(np.where(links < 0, links - leaves, links + nodes).astype(np.int32))
-        nodes, leaves = nodes + len(group.values), leaves + len(group.points)
-    rest = {
-        name: np.concatenate([getattr(group, name) for group in groups])
-        for name in ("dimensions", "values", "boxes", "extents", "points", "masses")
-    }
-    return Forest(roots=np.concatenate(roots), children=np.concatenate(children), **rest)
+def _joined(room: Forest, counts: Array) -> Forest:
+    """One forest of the first trees, by the numbers of nodes and leaves that each has."""
+
+    def filled(array: Array, numbers: Array) -> Array:
+        """What is filled of an array, without the axis of the trees."""
+        array, most = array[: len(numbers)], array.shape[1]
+        if (numbers == most).all():
+            return array.reshape(-1, *array.shape[2:])
+        return array[np.arange(most) < numbers[:, None]]
+
+    nodes, leaves = counts.T
+    before, leaves_before = np.cumsum(counts, axis=0, dtype=np.int32).T - counts.T
+    roots = np.where(nodes > 0, before, ~leaves_before)
+    links = filled(room.children, nodes)
+    tree = np.repeat(np.arange(len(counts)), nodes)[:, None]
+    return Forest(
+        roots=roots,
+        dimensions=filled(room.dimensions, nodes),
+        values=filled(room.values, nodes),
+        children=np.where(links < 0, links - leaves_before[tree], links + before[tree]),
+        boxes=filled(room.boxes, nodes),
+        extents=filled(room.extents, nodes),
+        points=filled(room.points, leaves),
+        masses=filled(room.masses, leaves),
+    )
 
 
 def score(forest: Forest, points: Array) -> Array:
@@ -185,6 +225,13 @@ def score(forest: Forest, points: Array) -> Array:
     >>> score(forest, np.array([[0.], [4.], [12.]], np.float32)).round(4).tolist()
     [0.8333..., 0.5157..., 1.6667...]
     """
+    if native.kernels is not None:
+        points = np.ascontiguousarray(points, np.float32)
+        scores = np.empty(len(points), np.float32)
+        for start in range(0, len(points), _ROWS):
+            piece = slice(start, start + _ROWS)
+            native.kernels.score_forest(*forest, points[piece], scores[piece], points.shape[1])
+        return scores
     step = max(1, _PAIR_BYTES // (4 * len(forest.roots) * points.shape[1]))
     sums = [_sums(forest, points[start : start + step]) for start in range(0, len(points), step)]
     means: Array = np.concatenate([np.empty(0), *sums]) * (np.log2(forest.size + 1) / len(forest.roots))

@@ -12,6 +12,7 @@ References
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -22,13 +23,14 @@ from ..recordio.batch import CSR, Array, Batch
 from .losses import Loss
 from .optimizers import Optimizer, Schedule, soft_threshold
 from .rows import less
-from .sparse import narrowed, times, transposed
+from .sparse import compiled, narrowed, times, transposed_times
 
 __all__ = ["Kept", "LinearModels", "Scaling", "Settings", "wide"]
 
 _WIDE: Final = 2000  # columns, from which sparse rows stay sparse
 _DENSE: Final = 0.05  # share of values, from which they do not
 _MOST: Final = 64_000_000  # numbers of a dense mini-batch, 256 MB
+_FEW: Final = 0.25  # share of values, below which kernels multiply rows faster sparse
 _FAR: Final = 100.0  # mean in units of the deviation, from which float32 loses a column's digits
 
 
@@ -38,6 +40,11 @@ def wide(features: Array | CSR) -> bool:
         return False
     size = features.shape[0] * features.shape[1]
     return size > _MOST or len(features.values) < _DENSE * size
+
+
+def _kept_sparse(features: Array | CSR) -> bool:
+    """Whether kernels multiply sparse rows faster than dense ones are multiplied."""
+    return compiled(features) and len(features.values) < _FEW * math.prod(features.shape)
 
 
 @dataclass(frozen=True)
@@ -199,6 +206,7 @@ class LinearModels:
         self._met = np.zeros(len(weights), bool)  # columns that any mini-batch had values in
         self.owner = self._first = np.zeros(len(settings.wd), np.intp)
         self._sparse = bool(settings.l1.any())
+        self._rate = np.zeros(0)  # the first step knows it
         self._part(np.column_stack([settings.wd, settings.l1]))
 
     def _part(self, settings: Array) -> None:
@@ -207,8 +215,8 @@ class LinearModels:
             np.column_stack([self.owner, settings]), axis=0, return_index=True, return_inverse=True
         )
         columns = self._columns(self.owner[first])
-        self.weights, self.bias = self.weights[:, columns], self.bias[:, columns]
-        of_weights, of_bias = (tuple(array[:, columns] for array in state) for state in self._states)
+        self.weights, self.bias = self.weights.take(columns, axis=1), self.bias.take(columns, axis=1)
+        of_weights, of_bias = (tuple(array.take(columns, axis=1) for array in state) for state in self._states)
         self._states = of_weights, of_bias
         self.owner, self._first = owner.reshape(-1), first
         self._wd, self._l1 = (
@@ -238,29 +246,26 @@ class LinearModels:
         losses
             Sum of the weighted losses of each model before the step, float64, shape (m,).
         """
-        rates = self.settings.schedule.rate(self.step)
-        if (rates != rates[self._first][self.owner]).any():
-            self._part(rates[:, None])
-        rate = np.repeat(rates[self._first], self.classes or 1)
+        if self.settings.schedule.turns(self.step):
+            rates = self.settings.schedule.rate(self.step)
+            if (rates != rates[self._first][self.owner]).any():
+                self._part(rates[:, None])
+            self._rate = np.repeat(rates[self._first], self.classes or 1)
+        rate = self._rate
         self.step += 1
         z, rows, touched = self._forward(features)
         self._met[slice(None) if touched is None else touched] = True
-        losses, slopes = self.loss.evaluate(self._split(z), labels)
-        slopes = slopes.reshape(z.shape)
-        each = np.ones(len(z), np.float32) if weight is None else weight
-        if weight is not None:
-            slopes *= weight[:, None]
-        slopes /= len(z)
-        total = np.ones((1, len(z)), np.float32) @ slopes  # many times faster than numpy's sum along the rows
-        gradient = times(transposed(rows), slopes)
+        slopes, total, losses = self.loss.step(self._split(z), labels, weight)
+        gradient = transposed_times(rows, slopes)
         if self._centred:
             gradient -= self._mean[slice(None) if touched is None else touched, None] * total
         self._update(gradient, rate, touched)
         if self.use_bias:
-            total += self._wd * self.settings.bias_wd_mult * self.bias
+            if self.settings.bias_wd_mult:
+                total += self._wd * self.settings.bias_wd_mult * self.bias
             bias_rate = rate * self.settings.bias_lr_mult
             self.optimizer.update(self.bias, total, self._states[1], bias_rate, self.step)
-        sums: Array = (each @ losses)[self.owner].astype(np.float64)
+        sums: Array = losses[self.owner].astype(np.float64)
         return sums
 
     def outputs(self, features: Array | CSR) -> Array:
@@ -278,12 +283,12 @@ class LinearModels:
             features = features if self._shift is None else less(features, self._shift)
             assert isinstance(features, CSR)  # noqa: S101  # says `wide`
             touched, features = narrowed(features)
-        else:
+        elif self._shift is not None or not _kept_sparse(features):
             features = features.toarray() if isinstance(features, CSR) else features
             features = features if self._shift is None else features - self._shift
         chosen: Any = slice(None) if touched is None else touched
-        z = times(features, self.weights[chosen] * self._inverse[chosen, None])
-        z += self.bias - self._offset @ self.weights if self._centred else self.bias
+        first = self.bias - self._offset @ self.weights if self._centred else self.bias
+        z = times(features, self.weights[chosen] * self._inverse[chosen, None], first)
         return z, features, touched
 
     @property

@@ -39,7 +39,12 @@ def labels_of(batch: Batch, params: LinearLearnerParams, channel: str) -> Array:
     if labels is None or labels.ndim != 1:
         raise _missing(channel)
     classes = 2 if params.predictor_type == BINARY else params.classes
-    good = np.isfinite(labels) if classes is None else (labels >= 0) & (labels < classes) & (labels == np.floor(labels))
+    if classes is None:
+        good = np.isfinite(labels)
+    elif classes == 2:
+        good = (labels == 0) | (labels == 1)
+    else:
+        good = (labels >= 0) & (labels < classes) & (labels == np.floor(labels))
     if good.all():
         return labels.astype(np.float32, copy=False)
     if np.isnan(labels).any():

@@ -19,6 +19,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
+from .. import native
 from ..recordio.batch import Array
 
 __all__ = [
@@ -75,6 +76,34 @@ class Loss(ABC):
             Of each loss by its z, of z's shape. Both arrays are the caller's to change.
         """
 
+    def step(self, z: Array, y: Array, weight: Array | None) -> tuple[Array, Array, Array]:
+        """What a step of training needs of a mini-batch.
+
+        Parameters
+        ----------
+        z, y
+            As in `evaluate`.
+        weight
+            Of each row, float32, shape (n,); None where all are one.
+
+        Returns
+        -------
+        slopes
+            Derivatives of the weighted losses' means by z, shape (n, m), or (n, m · c).
+        total
+            Their sum over the rows, shape (1, m), or (1, m · c).
+        sums
+            Sum of the weighted losses of each model, shape (m,).
+        """
+        losses, slopes = self.evaluate(z, y)
+        slopes = slopes.reshape(len(z), -1)
+        each = np.ones(len(z), np.float32) if weight is None else weight
+        if weight is not None:
+            slopes *= weight[:, None]
+        slopes /= len(z)
+        total = np.ones((1, len(z)), np.float32) @ slopes  # many times faster than numpy's sum along the rows
+        return slopes, total, each @ losses
+
     def link(self, z: Array) -> Array:
         """The scores that a model answers: here the raw outputs themselves, not a copy."""
         return z
@@ -96,6 +125,11 @@ class LogisticLoss(Loss):
 
     def evaluate(self, z: Array, y: Array) -> tuple[Array, Array]:
         """The loss is log(1 + exp(wrong)), where `wrong` is z against the label: -z if it is 1."""
+        if native.kernels is not None and z.dtype == np.float32 and z.size:
+            losses, gradient = np.empty(z.shape, z.dtype), np.empty(z.shape, z.dtype)
+            labels = np.ascontiguousarray(y, np.float32)
+            native.kernels.logistic(np.ascontiguousarray(z), labels, losses, gradient, z.shape[1])
+            return losses, gradient
         against = np.repeat(1 - 2 * _column(y, z), z.shape[1], axis=1)  # (n, m): columns make numpy's loops short
         wrong = z * against
         gradient = np.minimum(wrong, _CAP)
@@ -106,6 +140,15 @@ class LogisticLoss(Loss):
         np.log(losses, out=losses)
         np.maximum(losses, wrong, out=losses)  # beyond the cap, where both are the same
         return losses, gradient
+
+    def step(self, z: Array, y: Array, weight: Array | None) -> tuple[Array, Array, Array]:
+        """As of any loss; a kernel has the sums without the losses."""
+        if native.kernels is not None and z.dtype == np.float32 and z.size:
+            slopes, sums = np.empty(z.shape, np.float32), np.empty((2, z.shape[1]))
+            labels = np.ascontiguousarray(y, np.float32)
+            if native.kernels.logistic_step(np.ascontiguousarray(z), labels, weight, slopes, sums):
+                return slopes, sums[1:].astype(np.float32), sums[0]
+        return super().step(z, y, weight)
 
     def link(self, z: Array) -> Array:
         """Probability of the label 1."""

@@ -20,6 +20,7 @@ from typing import Final
 
 import numpy as np
 
+from .. import native
 from ..recordio.batch import Array
 
 __all__ = ["Adam", "Optimizer", "RmsProp", "Schedule", "Setting", "Sgd", "State", "soft_threshold"]
@@ -60,6 +61,8 @@ class Optimizer(ABC):
         """
         wide = rate if isinstance(rate, float) else np.asarray(rate, np.float64)
         scales = tuple([_narrow(scale) for scale in self._scales(wide, step)])
+        if native.kernels is not None and self._fused(w, gradient, state, scales, rows):
+            return
         size = _block_rows(w)
         if rows is None and len(w) <= size:
             self._move(w, gradient, state, scales, np.empty(w.shape, np.float32))
@@ -75,6 +78,10 @@ class Optimizer(ABC):
                 w[place] = here
                 for array, moment in zip(state, moments, strict=True):
                     array[place] = moment
+
+    def _fused(self, w: Array, gradient: Array, state: State, scales: tuple[Setting, ...], rows: Array | None) -> bool:  # noqa: ARG002  # of kernels
+        """Let a kernel move the rows; whether there is one for them."""
+        return False
 
     @abstractmethod
     def _moments(self) -> int:
@@ -151,6 +158,18 @@ class Adam(Optimizer):
     def _scales(self, rate: Setting, step: int) -> tuple[Setting, ...]:
         corrected = rate * (1 - self.beta_2**step) ** 0.5 / (1 - self.beta_1**step)
         return corrected, self.beta_1, 1 - self.beta_1, self.beta_2, 1 - self.beta_2
+
+    def _fused(self, w: Array, gradient: Array, state: State, scales: tuple[Setting, ...], rows: Array | None) -> bool:
+        rate, *betas = scales
+        arrays = (w, gradient, *state)
+        alike = w.ndim == 2 and all(array.dtype == np.float32 and array.flags.c_contiguous for array in arrays)
+        if not alike or not w.size or any(isinstance(beta, np.ndarray) for beta in betas):
+            return False
+        rates = np.empty(w.shape[1], np.float32)
+        rates[...] = rate
+        chosen = None if rows is None else np.ascontiguousarray(rows, np.int64)
+        native.kernels.adam(gradient, rates, w, *state, chosen, *betas, self.eps)
+        return True
 
     def _move(self, w: Array, gradient: Array, state: State, scales: tuple[Setting, ...], scratch: Array) -> None:
         rate, beta_1, fresh_1, beta_2, fresh_2 = scales
@@ -257,6 +276,10 @@ class Schedule:
     factor: Setting
     every: int | Array
     minimum: Setting
+
+    def turns(self, step: int) -> bool:
+        """Whether any rate may be another than a step before."""
+        return step == 0 or bool((step % np.asarray(self.every) == 0).any())
 
     def rate(self, step: int) -> Array:
         """The rates, float64, after so many steps: 0 before the first."""

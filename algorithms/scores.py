@@ -273,20 +273,23 @@ def calibrate(
     """
     if criterion not in CRITERIA:
         raise ValueError(f"expected one of {', '.join(CRITERIA)}, got {criterion!r}")
-    single = np.asarray(scores, np.float32)
+    single = np.ascontiguousarray(scores, np.float32)
     if criterion in ("loss_function", "cross_entropy_loss"):
         return _MIDDLE, log_loss(single, labels)
     actual = labels > 0
     n, positives = len(actual), int(actual.sum())
     reach = single > -np.inf  # some finite threshold; NaN and -inf reach none
-    distinct, *counts = _levels(np.minimum(single[reach], _MOST), actual[reach])
+    if not reach.all():
+        single, actual = single[reach], actual[reach]
+    distinct, *counts = _levels(np.minimum(single, _MOST), actual)
     thresholds = _gaps(distinct)
     hits, wrong = (np.append(np.cumsum(count[::-1])[::-1], 0)[: len(thresholds)] for count in counts)
-    precision, recall = _ratio(hits, hits + wrong), _ratio(hits, positives)
-    if criterion == "precision_at_target_recall":
-        value, second, allowed = precision, recall, recall >= target_recall
-    elif criterion == "recall_at_target_precision":
-        value, second, allowed = recall, precision, precision >= target_precision
+    if criterion in ("precision_at_target_recall", "recall_at_target_precision"):
+        precision, recall = _ratio(hits, hits + wrong), _ratio(hits, positives)
+        if criterion == "precision_at_target_recall":
+            value, second, allowed = precision, recall, recall >= target_recall
+        else:
+            value, second, allowed = recall, precision, precision >= target_precision
     else:
         if criterion == "accuracy":
             value = _ratio(hits + (n - positives - wrong), n)

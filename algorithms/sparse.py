@@ -1,21 +1,24 @@
-"""Products with sparse rows: pure functions over the arrays of a `CSR`, for which compiled kernels may stand in."""
+"""Products with sparse rows: pure functions over the arrays of a `CSR`, with compiled kernels and their NumPy twins."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, TypeGuard
 
 import numpy as np
 
+from .. import native
 from ..recordio.batch import CSR, Array
 
-__all__ = ["merged", "narrowed", "times", "transposed"]
+__all__ = ["buffers", "compiled", "merged", "narrowed", "times", "transposed_times"]
 
 _WIDE: Final = 64  # columns for each value of a mini-batch, from which sorting is faster than a table of all columns
 
 
 def merged(rows: CSR) -> CSR:
     """The same rows with columns in order, and values that share a place added: their squares would not add up."""
+    if compiled(rows) and native.kernels.csr_ordered(*buffers(rows)[:2]):
+        return rows
     places = rows.row_of * rows.shape[1] + rows.indices
     if (places[1:] > places[:-1]).all():
         return rows
@@ -30,6 +33,12 @@ def narrowed(rows: CSR) -> tuple[Array | None, CSR]:
     n, width = rows.shape
     if width > _WIDE * len(rows.indices):
         columns, places = np.unique(rows.indices, return_inverse=True)
+    elif compiled(rows):
+        size = len(rows.indices)
+        columns, places = np.empty(min(width, size), np.int64), np.empty(size, np.int64)
+        columns = columns[: native.kernels.csr_narrowed(buffers(rows)[1], columns, places, width)]
+        if len(columns) == width:
+            return None, rows
     else:
         has = np.zeros(width, bool)
         has[rows.indices] = True
@@ -42,29 +51,57 @@ def narrowed(rows: CSR) -> tuple[Array | None, CSR]:
     return columns, CSR(rows.indptr, places, rows.values, (n, len(columns)))
 
 
-def transposed(rows: Array | CSR) -> Array | CSR:
+def compiled(rows: Array | CSR) -> TypeGuard[CSR]:
+    """Whether kernels multiply the rows: sparse ones of float32."""
+    return (
+        native.kernels is not None
+        and isinstance(rows, CSR)
+        and rows.values.dtype == np.float32
+        and rows.indices.dtype == rows.indptr.dtype == np.int64
+    )
+
+
+def buffers(rows: CSR) -> tuple[Array, Array, Array]:
+    """The arrays of the rows as kernels take them; those that CSR.from_dense makes lie apart."""
+    return np.ascontiguousarray(rows.indptr), np.ascontiguousarray(rows.indices), np.ascontiguousarray(rows.values)
+
+
+def _transposed(rows: CSR) -> CSR:
     """The rows as columns, shape (c, n)."""
-    if not isinstance(rows, CSR):
-        return rows.T
     order = rows.indices.argsort(kind="stable")
     borders = _borders(rows.indices, rows.shape[1])
     return CSR(borders, rows.row_of[order], rows.values[order], (rows.shape[1], len(rows)))
 
 
-def times(rows: Array | CSR, matrix: Array) -> Array:
+def times(rows: Array | CSR, matrix: Array, first: Array | None = None) -> Array:
     """Rows times a matrix of shape (c, k), or a vector; shape (n, k) or (n,).
+
+    Parameters
+    ----------
+    rows, matrix
+        What is multiplied.
+    first
+        Numbers to add to every row of the product, of its dtype and of k of them in all.
 
     Examples
     --------
     >>> rows = CSR.from_dense(np.array([[0., 2.], [0., 0.], [1., 3.]]))
     >>> times(rows, np.array([10., 1.])).tolist()
     [2.0, 0.0, 13.0]
-    >>> times(transposed(rows), np.ones(3)).tolist()
-    [1.0, 5.0]
     """
-    if not isinstance(rows, CSR):
-        product: Array = rows @ matrix
+    if compiled(rows) and matrix.dtype == np.float32 and matrix.size:
+        product = np.empty((len(rows), *matrix.shape[1:]), np.float32)
+        begun = np.zeros(matrix[0].size, np.float32) if first is None else np.ascontiguousarray(first)
+        matrix = np.ascontiguousarray(matrix)
+        native.kernels.csr_times(*buffers(rows), matrix, begun, product)
         return product
+    product = _times(rows, matrix) if isinstance(rows, CSR) else rows @ matrix
+    if first is not None:
+        product += first
+    return product
+
+
+def _times(rows: CSR, matrix: Array) -> Array:
     columns = matrix if matrix.ndim == 2 else matrix[:, None]
     sums = np.zeros((len(rows), columns.shape[1]), np.result_type(rows.values, matrix))
     counts = np.diff(rows.indptr)
@@ -76,6 +113,25 @@ def times(rows: Array | CSR, matrix: Array) -> Array:
         values = rows.values[places] * inside
         sums[some] = np.matmul(values[:, None], columns[rows.indices[places]])[:, 0]
     return sums if matrix.ndim == 2 else sums[:, 0]
+
+
+def transposed_times(rows: Array | CSR, matrix: Array) -> Array:
+    """The transposed rows times a matrix of shape (n, k), or a vector; shape (c, k) or (c,).
+
+    Examples
+    --------
+    >>> transposed_times(CSR.from_dense(np.array([[0., 2.], [0., 0.], [1., 3.]])), np.ones(3)).tolist()
+    [1.0, 5.0]
+    """
+    if not isinstance(rows, CSR):
+        product: Array = rows.T @ matrix
+        return product
+    if compiled(rows) and matrix.dtype == np.float32 and matrix.size:
+        product = np.empty((rows.shape[1], *matrix.shape[1:]), np.float32)
+        matrix = np.ascontiguousarray(matrix)
+        native.kernels.csr_transposed_times(*buffers(rows), matrix, product, matrix[0].size)
+        return product
+    return _times(_transposed(rows), matrix)
 
 
 def _borders(numbers: Array, count: int) -> Array:

@@ -29,6 +29,7 @@ from .xgboost_metrics import METRICS
 from .xgboost_model import XGBoostEnsemble, XGBoostModel, select
 from .xgboost_params import XGBoostParams
 from .xgboost_training import Data, boost, cross_validate, translated
+from .xgboost_trees import Trees
 
 __all__ = ["ALGORITHM"]
 
@@ -134,7 +135,7 @@ def load(data: bytes) -> XGBoostModel:
     """The model in a file of any version of XGBoost; each request is answered by one thread, as Amazon has it."""
     booster, origin = open_booster(data)
     booster.set({"nthread": "1"})
-    return XGBoostModel(booster, origin)
+    return XGBoostModel(booster, origin, Trees.of(booster, origin.best_rounds or 0))
 
 
 def _candidates(folder: Path) -> Sequence[Path]:

@@ -15,6 +15,7 @@ from ..recordio.batch import CSR, Array
 from .base import Predictions
 from .booster import Booster, BoosterError, Matrix
 from .booster_formats import Origin
+from .xgboost_trees import Trees
 
 __all__ = ["XGBoostEnsemble", "XGBoostModel", "select"]
 
@@ -31,11 +32,14 @@ class XGBoostModel:
         The library's model.
     origin
         What is known of the file that it came from.
+    trees
+        Answer in the library's place, as far as they can.
     """
 
-    def __init__(self, booster: Booster, origin: Origin) -> None:
+    def __init__(self, booster: Booster, origin: Origin, trees: Trees | None = None) -> None:
         self.booster = booster
         self.origin = origin
+        self._trees = trees
         learner = booster.configuration()["learner"]
         self.objective: str = learner["objective"]["name"]
         self.num_class = int(learner["learner_model_param"]["num_class"])
@@ -58,6 +62,8 @@ class XGBoostModel:
             When the library refuses the rows.
         """
         features = _widened(features, self.feature_dim)
+        if self._trees is not None and (found := self._trees.scores(features)) is not None:
+            return found
         try:
             if self.kind == "gblinear":  # which the library does not answer where the rows lie
                 with self._one_at_a_time:

@@ -56,7 +56,7 @@ class Running:
 
     def client(self, service: str) -> Any:
         """A client of boto3's."""
-        return boto3.session.Session().client(
+        return boto3.client(
             service,
             endpoint_url=self.address.url,
             region_name=self.address.region,

@@ -24,6 +24,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from .. import native
 from ..algorithms.memory import available_memory
 from ..errors import MissingExtraError, UserError
 from ..serve.settings import usable_cores
@@ -38,7 +39,9 @@ _LITTLE_SHARED: Final = 64 * 10**6
 _LITTLE_DISK: Final = 2 * 10**9
 _NO_DISK: Final = 10**8
 
-_REQUIREMENT: Final = re.compile(r'(?P<name>[\w.-]+)>=(?P<least>[\d.]+)(?:;.*extra == [\'"](?P<extra>\w+)[\'"])?')
+_REQUIREMENT: Final = re.compile(
+    r'(?P<name>[\w.-]+)(\[[\w,]+\])?>=(?P<least>[\d.]+)(?:;.*extra == [\'"](?P<extra>\w+)[\'"])?'
+)
 _BLAS_CALLS: Final = ("scipy_openblas_get_{}64_", "openblas_get_{}64_", "scipy_openblas_get_{}", "openblas_get_{}")
 _REAL_KEY: Final = re.compile(r"(AKIA|ASIA)[A-Z0-9]{16}")
 _ACCOUNT: Final = (
@@ -92,6 +95,7 @@ def _findings() -> Iterator[Finding]:
         engine = pool.submit(_docker_info)  # it answers while the rest is looked at
         yield Finding("python", "ok", f"{platform.python_version()} ({platform.python_implementation()}) {sys.prefix}")
         yield _processor()
+        yield _kernels()
         yield _memory()
         yield from packages(_requirements())
         yield _blas()
@@ -103,6 +107,12 @@ def _findings() -> Iterator[Finding]:
     yield shared_memory()
     yield _tree(Path("/opt/ml"))
     yield aws(os.environ)
+
+
+def _kernels() -> Finding:
+    """Whether the compiled kernels do the work, or their twins in NumPy."""
+    fix = "set CLARY_NATIVE=1" if "CLARY_NATIVE" in native.STATE else "install a C compiler, and clary again"
+    return Finding("kernels", "ok" if native.kernels else "note", native.STATE, "" if native.kernels else fix)
 
 
 def _processor() -> Finding:

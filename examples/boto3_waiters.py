@@ -14,7 +14,7 @@ ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
 IMAGE = "382416733822.dkr.ecr.us-east-1.amazonaws.com/kmeans:1"
 
 s3, sagemaker, runtime = boto3.client("s3"), boto3.client("sagemaker"), boto3.client("sagemaker-runtime")
-rows = "\n".join(",".join(map(str, row)) for row in load_digits().data)
+rows = "\n".join(",".join(map(str, row)) for row in load_digits(return_X_y=True)[0])
 s3.create_bucket(Bucket="my-bucket")
 s3.put_object(Bucket="my-bucket", Key="digits/rows.csv", Body=rows)
 

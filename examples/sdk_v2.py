@@ -1,3 +1,4 @@
+# pyright: basic, reportMissingImports=false
 """Code for Amazon SageMaker as users have it, by the SageMaker Python SDK v2; nothing in it is made for clary.
 
 Run it against AWS, or on this machine::

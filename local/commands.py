@@ -20,7 +20,7 @@ from .folder import Address, StateFolder, default_folder
 
 __all__ = ["down", "endpoints", "env", "jobs", "logs", "reset", "stop", "variables"]
 
-_START: Final = 10  # seconds in which a platform that was started just now has to be there
+_START: Final = 30  # seconds in which a platform that was started just now has to be there
 _END: Final = 60  # the same for the end of one
 _STEP: Final = 0.05
 _LOOK: Final = 0.5  # seconds between two looks for more log lines
@@ -75,7 +75,7 @@ def variables(address: Address) -> dict[str, str]:
         found["AWS_ENDPOINT_URL_S3"] = address.s3
     if address.config:
         found["SAGEMAKER_ADMIN_CONFIG_OVERRIDE"] = address.config
-    if not address.s3 or address.token:  # else the user's own credentials stay, for their S3
+    if not address.s3:  # else the user's own credentials stay, for their S3
         found |= {"AWS_ACCESS_KEY_ID": address.token or "local", "AWS_SECRET_ACCESS_KEY": "local"}
     return found
 

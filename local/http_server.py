@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-import waitress
+from waitress.server import create_server
 
 from .parsing import Channel
 
@@ -24,7 +24,7 @@ _SILENT: Final = 600  # seconds that a client may be
 def create(app: Callable[..., Iterable[bytes]], listening: socket.socket, threads: int = THREADS) -> Any:
     """A server of an application, to `run` in a thread and to `close` at the end."""
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a queue of requests is no news
-    server = waitress.create_server(
+    server: Any = create_server(
         app,
         sockets=[listening],
         threads=threads,

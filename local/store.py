@@ -198,7 +198,7 @@ class Store:
         with Session(self._engine) as session:
             return session.scalar(select(_Row.status).where(_Row.kind == kind, _Row.name == name))
 
-    def await_change(self, kind: str, name: str, statuses: Collection[str], timeout: float) -> bool:
+    def await_change(self, kind: str, name: str, statuses: Collection[str | None], timeout: float) -> bool:
         """Wait until a thing has none of these statuses; whether it has none within `timeout` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: self.status(kind, name) not in statuses, timeout)

@@ -43,6 +43,8 @@ def up(
     """Run a platform until a signal ends it."""
     if not is_loopback(host) and not token:
         raise UsageError(f"--host {host} lets other machines in: give a --token that clients have to show")
+    if token and s3_endpoint:
+        raise UsageError("--token and --s3-endpoint: clients have one access key, which cannot be both: give one")
     if s3_endpoint and urlsplit(s3_endpoint).scheme not in ("http", "https"):
         raise UsageError(f"--s3-endpoint {s3_endpoint}: write it as http://HOST:PORT")
     follow(os.environ.pop("CLARY_PARENT", None))
@@ -107,7 +109,7 @@ def _served(services: Any, address: Address) -> Iterator[Any]:
             retries={"mode": "standard", "max_attempts": 5},
             max_pool_connections=THREADS,
         )
-        session = boto3.session.Session()
+        session = boto3.Session()
         return session.client("s3", endpoint_url=url, region_name=address.region, config=config, **more)
 
     if address.s3:

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from io import BytesIO
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import numpy as np
 
+from .. import native
 from ..errors import DataError
 from .batch import Array, Batch, split_labels
-from .text import float32, line_blocks, parse_cells, shorten
+from .text import float32, in_doubt, line_blocks, nudged, parse_cells, shorten
 
 __all__ = ["AUTO", "find_delimiter", "format_csv", "read_csv", "write_csv"]
 
 AUTO = "auto"
 DELIMITERS = b",\t;|"  # in the order in which they are looked for
+
+_FLOAT32: Final = np.dtype(np.float32)
+_NOTHING: Final = np.empty((0, 0), _FLOAT32)
 
 
 def read_csv(
@@ -25,7 +29,7 @@ def read_csv(
     r"""Read rows of comma-separated numbers in bounded memory.
 
     Cells may be quoted or padded with spaces; an empty cell is NaN. Lines with nothing in them are skipped. Numbers
-    are parsed as float64, then rounded to float32; those out of its range become infinite.
+    become the nearest float32; those out of its range become infinite.
 
     Parameters
     ----------
@@ -58,6 +62,13 @@ def read_csv(
             if not first:
                 continue
             delimiter = find_delimiter(first)
+        compiled = read_compiled(block, delimiter.encode(), width, label_size)
+        if compiled is not None:
+            labels, features = compiled
+            if len(features):
+                width = features.shape[1] + label_size
+                yield Batch(features, labels)
+            continue
         tidy = _tidy(block if delimiter == "," else _with_commas(block, delimiter.encode()))
         if not tidy:
             continue
@@ -132,6 +143,31 @@ def format_csv(columns: Sequence[Array]) -> bytes:
     return "".join(lines).encode()
 
 
+def read_compiled(
+    block: bytes, delimiter: bytes, width: int | None, label_size: int
+) -> tuple[Array | None, Array] | None:
+    """Labels and features of a block by the kernel; None where it is not there, or leaves something to its twin."""
+    kernels = native.kernels
+    if kernels is None:
+        return None
+    if delimiter not in DELIMITERS:
+        block, delimiter = _with_commas(block, delimiter), b","
+    code = ord(delimiter)
+    most, first = kernels.csv_shape(block, code)
+    if not most:
+        return None, _NOTHING
+    if first != (width or first) or not 0 <= label_size < first:
+        return None
+    labels = np.empty((most, label_size), _FLOAT32) if label_size else _NOTHING
+    features = np.empty((most, first - label_size), _FLOAT32)
+    rows = kernels.csv_rows(block, labels, features, code, first, label_size)
+    if rows is None:
+        return None
+    if rows < most:  # some lines are empty
+        labels, features = labels[:rows], features[:rows]
+    return (labels[:, 0] if label_size == 1 else labels) if label_size else None, features
+
+
 def _with_commas(block: bytes, delimiter: bytes) -> bytes:
     """The block with commas between its cells, and with colons, which no number has, for commas."""
     if delimiter == b" ":
@@ -171,7 +207,10 @@ def _rows(block: bytes, width: int | None) -> Array | None:
     if (sample == block or powers) and b"\r" not in block:  # which would end a row
         with suppress(ValueError):  # small blocks and powers of ten are faster this way, if no cell is empty
             rows = np.loadtxt(BytesIO(block), delimiter=",", comments=None, ndmin=2)
-            return rows if rows.shape[1] == (width or rows.shape[1]) else None
+            if rows.shape[1] != (width or rows.shape[1]):
+                return None
+            if not in_doubt(rows).any():
+                return rows
     try:
         values, after, _ = parse_cells(block, b",\n", _number)
     except ValueError:
@@ -213,7 +252,7 @@ def _row(cells: list[bytes], line: int, *, first: bool) -> list[float]:
     row: list[float] = []
     for column, cell in enumerate(cells, 1):
         try:
-            row.append(_number(cell))
+            row.append(nudged(cell, _number(cell)))
         except ValueError as error:
             hint = " (if this line is a header, remove it: SageMaker's CSV has none)" if first else ""
             raise DataError(f"line {line}, column {column}: {shorten(cell)} is not a number{hint}") from error

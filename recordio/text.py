@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from functools import cache
-from typing import BinaryIO
+from math import inf, isfinite, nextafter
+from typing import BinaryIO, Final
 
 import numpy as np
 
 from ..errors import DataError
 from .batch import Array
 
-__all__ = ["BYTE_ORDER_MARK", "float32", "line_blocks", "parse_cells", "shorten"]
+__all__ = ["BYTE_ORDER_MARK", "float32", "in_doubt", "line_blocks", "nudged", "parse_cells", "shorten"]
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 LONGEST_LINE = 64 << 20
@@ -19,6 +21,7 @@ LONGEST_LINE = 64 << 20
 END, DOT, MINUS, OTHER = range(4)  # what a byte that is no digit does to a cell
 POWERS = 10 ** np.arange(20, dtype=np.uint64)
 FLOAT_POWERS = 10.0 ** np.arange(20)  # all exact
+_TINY: Final = float(np.finfo(np.float32).tiny)
 
 
 def line_blocks(stream: BinaryIO, block_bytes: int = 1 << 20) -> Iterator[tuple[int, bytes]]:
@@ -67,6 +70,36 @@ def float32(values: Array) -> Array:
         return values.astype(np.float32)
 
 
+def in_doubt(values: Array) -> Array:
+    """Whether each of some float64, the nearest to their texts, may round to another float32 than its text does.
+
+    It may in the middle between two float32 values, as the text may lie a little beside it; and where float32 has
+    fewer digits than usual, no more is asked.
+
+    Examples
+    --------
+    >>> in_doubt(np.array([0.1, 16777217, 1e-40]))
+    array([False,  True,  True])
+    """
+    middle = values.view(np.uint64) & np.uint64(0x1FFFFFFF) == 0x10000000  # of the bits that float32 has not
+    doubtful: Array = middle | ((np.abs(values) < _TINY) & (values != 0))
+    return doubtful
+
+
+def nudged(text: bytes, value: float) -> float:
+    """The float64 nearest to a text, which may stand in quotes, or the one beside it that rounds to float32 as it does.
+
+    Examples
+    --------
+    >>> nudged(b"16777217.000000000000001", 16777217.0) > 16777217
+    True
+    """
+    if not value or not isfinite(value):
+        return value
+    exact, near = Decimal(text.strip(b'" \t\r\n\v\f').decode()), Decimal(value)
+    return value if exact == near else nextafter(value, inf if exact > near else -inf)
+
+
 def shorten(text: bytes) -> str:
     """Quote text of the input for an error, without spaces at its ends and at most 40 characters of it.
 
@@ -111,12 +144,17 @@ def parse_cells(block: bytes, ends: bytes, number: Callable[[bytes], float]) -> 
     words: Array = np.ndarray((len(text) - 7,), "<u8", text, strides=(1,))  # the eight bytes from each place on
     if len(last) == len(marks):
         length = stop - start - 1
-        values = _digits(words, stop, length).astype(np.float64)
+        mantissa = _digits(words, stop, length)
+        values = mantissa.astype(np.float64)
         odd, counts = (length == 0) | (length > 19), length > 0
+        _mark_doubtful(values, mantissa, 0, odd)
     else:
         values, odd, counts = _decimals(words, marks, role, last)
-    for cell in np.flatnonzero(odd).tolist():
+    others = np.flatnonzero(odd)
+    for cell in others.tolist():
         values[cell] = number(text[start[cell] + 1 : stop[cell]])
+    for cell in others[in_doubt(values[others])].tolist():
+        values[cell] = nudged(text[start[cell] + 1 : stop[cell]], float(values[cell]))
     return values, chars[stop], counts
 
 
@@ -144,7 +182,7 @@ def _decimals(words: Array, marks: Array, role: Array, last: Array) -> tuple[Arr
     mantissa = _digits(words, point, whole) * POWERS[part] + _digits(words, stop, part)
     values = mantissa / FLOAT_POWERS[part]
     np.negative(values, out=values, where=negative)
-    _mark_doubtful(values, mantissa, odd)
+    _mark_doubtful(values, mantissa, part, odd)
     return values, odd, (inside == 0) & (whole > 0)
 
 
@@ -168,8 +206,13 @@ def _eight_digits(word: Array, length: Array) -> Array:
     return (word * np.uint64(10000) + (word >> np.uint64(32))) & np.uint64(0xFFFFFFFF)
 
 
-def _mark_doubtful(values: Array, mantissa: Array, odd: Array) -> None:
-    """Mark as odd the values whose error of one float64 step could change how they round to float32."""
-    long = np.flatnonzero(mantissa >> np.uint64(53))
+def _mark_doubtful(values: Array, mantissa: Array, part: Array | int, odd: Array) -> None:
+    """Mark as odd the values whose error of one float64 step could change how they round to float32.
+
+    There is no error where the mantissa is exact and a value with up to 12 digits after the point lies in the middle
+    between two float32 values: to be beside it, mantissa × 2**i and middle × 10**part would have to be different
+    integers, and less than 2**-53 of themselves apart, but that middle has 25 bits and 5**12 has 28.
+    """
+    long = np.flatnonzero((mantissa >> np.uint64(53) != 0) | (part > 12))
     below = values[long].view(np.uint64) & np.uint64(0x1FFFFFFF)  # the bits that float32 has not
     odd[long[np.abs(below.astype(np.int64) - 0x10000000) <= 2]] = True

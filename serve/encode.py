@@ -19,6 +19,7 @@ from ..errors import UnsupportedAcceptError, UnsupportedContentTypeError
 from ..recordio.batch import Array
 from ..recordio.content import FORMATS, MediaType, format_of, parse_accept
 from ..recordio.csv import format_csv
+from . import replies
 
 __all__ = [
     "MEDIA_TYPES",
@@ -54,8 +55,11 @@ def encode_json(predictions: Predictions) -> bytes:
     >>> encode_json(Predictions("predictions", columns))
     b'{"predictions": [{"closest_cluster": 5.0, "distance_to_cluster": 36.5}]}'
     """
+    key = json.dumps(predictions.key)
+    if (text := replies.written(predictions.columns, replies.JSON)) is not None:
+        return b"{%b: [%b]}" % (key.encode(), text[:-2])
     blocks = [json.dumps(rows)[1:-1] for rows in _blocks(predictions.columns)]
-    return f"{{{json.dumps(predictions.key)}: [{', '.join(blocks)}]}}".encode()
+    return f"{{{key}: [{', '.join(blocks)}]}}".encode()
 
 
 def encode_jsonlines(predictions: Predictions) -> bytes:
@@ -69,6 +73,8 @@ def encode_jsonlines(predictions: Predictions) -> bytes:
     {"predicted_label":0,"score":0.5}
     """
     columns = dict(sorted(predictions.columns.items()))
+    if (text := replies.written(columns, replies.JSON_LINES)) is not None:
+        return text
     keys = {name: json.dumps(name) + ":" for name in columns}
     lines = [
         "{" + ",".join([keys[name] + _compact(value) for name, value in row.items()]) + "}\n"
@@ -87,6 +93,8 @@ def encode_csv(predictions: Predictions) -> bytes:
     >>> encode_csv(Predictions("predictions", columns))
     b'1,0.25,0.75\n'
     """
+    if (text := replies.written(predictions.columns, replies.CSV)) is not None:
+        return text
     columns = predictions.columns.values()
     return format_csv([column.astype(np.float64) if column.dtype.kind == "f" else column for column in columns])
 
@@ -107,6 +115,8 @@ def encode_row_texts(predictions: Predictions) -> bytes:
     >>> encode_row_texts(Predictions("predictions", {"score": np.array([[0.25, 0.75]])}))
     b'[0.25, 0.75]\n'
     """
+    if (text := replies.written(predictions.columns, replies.ROW_TEXTS)) is not None:
+        return text
     [column] = predictions.columns.values()
     return "".join(f"{row}\n" for row in column.tolist()).encode()
 

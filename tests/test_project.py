@@ -15,7 +15,7 @@ import clary
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("algorithms", "containers", "local", "recordio", "serve", "train")
-TOP = ("__init__", "__main__", "cli", "errors", "logs")
+TOP = ("__init__", "__main__", "cli", "errors", "logs", "native")
 MODULES = {
     **{f"clary.{name}": ROOT / "src/clary" / f"{name}.py" for name in TOP},
     **{
@@ -27,7 +27,15 @@ MODULES = {
 }
 GENERATED = {"record_pb2.py"}
 
-LAYERS = ({"errors", "logs", "__init__"}, {"recordio"}, {"algorithms"}, {"train", "serve"}, {"containers"}, {"local"}, {"cli"})
+LAYERS = (
+    {"errors", "logs", "native", "__init__"},
+    {"recordio"},
+    {"algorithms"},
+    {"train", "serve"},
+    {"containers"},
+    {"local"},
+    {"cli"},
+)
 """Each may import itself and those before it; train and serve not one another."""
 
 

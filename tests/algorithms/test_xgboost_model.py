@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clary import native
 from clary.algorithms.booster import Booster, Matrix
 from clary.algorithms.xgboost import ALGORITHM
 from clary.algorithms.xgboost_model import XGBoostEnsemble, XGBoostModel, select
@@ -90,10 +91,13 @@ def test_an_empty_sparse_row() -> None:
     assert opened().scores(rows) == opened().scores(np.full((1, WIDTH), np.nan, np.float32))
 
 
-def test_no_matrix_for_a_request() -> None:
-    """A row is scored where it lies; only a linear model needs a matrix of the library."""
+def test_no_matrix_for_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row is scored where it lies, with a kernel or without; only a linear model needs a matrix of the library."""
     row = ROWS[:1]
     trees, linear = opened(), opened(booster="gblinear")
+    if native.kernels is not None:
+        assert library_calls(lambda: [trees.predict(row), trees.predict(present(row))]) == {}
+    monkeypatch.setattr(native, "kernels", None)
     assert library_calls(lambda: trees.predict(row)) == {"XGBoosterPredictFromDense": 1}
     assert library_calls(lambda: trees.predict(present(row))) == {"XGBoosterPredictFromCSR": 1}
     for rows in (row, present(row)):

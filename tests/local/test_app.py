@@ -87,9 +87,9 @@ def test_large_requests(up: Up) -> None:
 def test_pages_of_others(up: Up) -> None:
     """A web page of another site gets nothing, whatever service it asks, nor does one that calls us by its name."""
     for headers in ({"Origin": "https://evil.example"}, {"Host": "evil.example"}):
-        assert operation(up, "ListModels", **headers)[0] == 403
-        assert ask(up, "GET", "/", **headers)[0] == 403
-        assert ask(up, "PUT", "/bucket", **headers)[0] == 403
+        assert operation(up, "ListModels", b"{}", **headers)[0] == 403
+        assert ask(up, "GET", "/", None, **headers)[0] == 403
+        assert ask(up, "PUT", "/bucket", None, **headers)[0] == 403
         assert ask(up, "POST", "/endpoints/e/invocations", b"1", **headers)[0] == 403
     status, headers_of, _ = ask(up, "OPTIONS", "/bucket", Access_Control_Request_Method="PUT")
     assert "access-control-allow-origin" not in headers_of, status
@@ -181,3 +181,5 @@ def test_another_s3(up: Up, tmp_path: Path) -> None:
     finally:
         second.stop()
     assert clary("up", "--s3-endpoint", "minio:9000", "--state", str(tmp_path / "no")).returncode == 2
+    both = clary("up", "--s3-endpoint", "http://minio:9000", "--token", "a", "--state", str(tmp_path / "no"))
+    assert (both.returncode, "give one" in both.stderr) == (2, True)

@@ -118,7 +118,7 @@ class Up:
 
     def client(self, service: str, **config: Any) -> Any:
         """A client of boto3's."""
-        return boto3.session.Session().client(
+        return boto3.Session().client(
             service,
             endpoint_url=self.address.url,
             region_name="us-east-1",

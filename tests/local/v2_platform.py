@@ -125,10 +125,10 @@ class User:
 
     def later(self) -> Any:
         """An asynchronous endpoint."""
-        # with a failure_path too, the SDK would wait for both objects to its limit
-        config = AsyncInferenceConfig(output_path=f"{self.home}later")
+        config = AsyncInferenceConfig(output_path=f"{self.home}later", failure_path=f"{self.home}failed")
         predictor = self.estimator.deploy(1, MACHINE, async_inference_config=config, wait=False)
-        return self.predicted(predictor, waiter_config=WaiterConfig(max_attempts=60, delay=1))
+        # the SDK waits for the object of a failure too, to the limit, even when the answer is there
+        return self.predicted(predictor, waiter_config=WaiterConfig(max_attempts=15, delay=1))
 
 
 def main() -> None:

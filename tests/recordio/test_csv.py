@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from io import BytesIO
 from typing import Any
@@ -144,11 +145,15 @@ def test_arithmetic_parser_agrees_with_float(cells: list[str]) -> None:
 
 
 def test_halfway_between_two_floats() -> None:
-    """A long number next to the middle between two float32 values is rounded as float() does."""
+    """A long number in the middle between two float32 values, or next to it, is rounded once, as strtof does."""
     middle = [np.float64(x) + np.spacing(np.float32(x)) / 2 for x in np.linspace(1, 2, 500, dtype=np.float32)]
     cells = [f"{value:.17f}" for value in middle] + [f"{value - 1e-16:.17f}" for value in middle]
     values, _, _ = parse_cells(("\n".join(cells) + "\n").encode(), b"\n", float)
-    np.testing.assert_array_equal(values.astype(np.float32), np.array(list(map(float, cells)), np.float32))
+    strtof = ctypes.CDLL(None).strtof
+    strtof.restype = ctypes.c_float
+    expected = [strtof(cell.encode(), None) for cell in cells]
+    np.testing.assert_array_equal(values.astype(np.float32), np.array(expected, np.float32))
+    np.testing.assert_array_equal(features(",".join(cells).encode()), [expected])
 
 
 @pytest.mark.parametrize("filler", [b"", b"\n" * 9000])
