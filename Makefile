@@ -69,7 +69,11 @@ fuzz: ## let the kernels that read bytes read wrong ones, under sanitizers (SECO
 		-fsanitize=address,undefined -fno-sanitize-recover=all native/fuzz/main.c -o build/fuzz -lm
 	cd build && ./fuzz $(SECONDS) $(SEED) ../native/fuzz/corpus/* ../tests/recordio/*/*.rec
 
-bench: .venv/dev.stamp ## measure against the peers
+.venv/bench.stamp: pyproject.toml .venv/dev.stamp
+	$(PIP) install --group peers
+	@touch $@
+
+bench: .venv/bench.stamp ## measure against the peers
 	$(PY) -m benchmarks
 
 docs: .venv/docs.stamp ## build the documentation into site/

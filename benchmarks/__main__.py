@@ -20,6 +20,10 @@ NAMES = (
     "factorizationmachines",
     "xgboost",
     "platform",
+    "kernels_text",
+    "kernels_linear",
+    "kernels_forest",
+    "kernels_trees",
 )
 HEAD = ("what", "ours", "theirs", "ratio", "bar", "")
 

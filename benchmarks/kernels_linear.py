@@ -1,7 +1,7 @@
 """Kernels of linear learner and factorization machines against scikit-learn and their NumPy twins.
 
-Times are seconds of CPU of one thread of the whole `fit`. xlearn, the usual peer of factorization machines, has no
-wheels for today's Python; where it is missing there is no row of it.
+Times are seconds of CPU of one thread of the whole `fit`. xlearn, the usual peer of factorization machines, has
+not been measured.
 """
 
 from __future__ import annotations
