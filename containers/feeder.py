@@ -12,6 +12,7 @@ import fcntl
 import gzip
 import os
 import select
+import stat
 import sys
 import threading
 import zlib
@@ -80,9 +81,10 @@ class Feeder(threading.Thread):
         self.begun = 0
         self.error: Exception | None = None
         self._passes = passes
-        self._base = folder / channel
+        # a container of a stranger's may put links in the place of what is here: nothing is found by its path
+        self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._stopping = threading.Event()
-        os.mkfifo(self._path(0))
+        os.mkfifo(self._fifo(0), dir_fd=self._folder)
 
     def run(self) -> None:
         """Feed pass after pass."""
@@ -100,19 +102,27 @@ class Feeder(threading.Thread):
         self._stopping.set()
         if self.is_alive():
             self.join(timeout=10 * _STEP)
+        if not self.is_alive():
+            self._close()
 
-    def _path(self, number: int) -> Path:
-        return self._base.with_name(f"{self._base.name}_{number}")
+    def _close(self) -> None:
+        if self._folder >= 0:
+            os.close(self._folder)
+            self._folder = -1
+
+    def _fifo(self, number: int) -> str:
+        return f"{self.channel}_{number}"
 
     def _feed(self, number: int) -> None:
-        path = self._path(number)
-        pipe = self._open(path)
+        pipe = self._open(self._fifo(number))
         if pipe is None:
             return
         try:
             self.begun += 1
-            os.mkfifo(self._path(number + 1))
-            path.unlink()
+            if not stat.S_ISFIFO(os.fstat(pipe).st_mode):
+                raise FileNotFoundError(errno.ENOENT, "its FIFO was replaced", self._fifo(number))
+            os.mkfifo(self._fifo(number + 1), dir_fd=self._folder)
+            os.unlink(self._fifo(number), dir_fd=self._folder)  # which a path cannot
             with suppress(OSError):
                 fcntl.fcntl(pipe, _SET_PIPE_SIZE, _PIPE_SIZE)
             for piece in self._passes(number):
@@ -120,11 +130,11 @@ class Feeder(threading.Thread):
         finally:
             os.close(pipe)
 
-    def _open(self, path: Path) -> int | None:
+    def _open(self, name: str) -> int | None:
         """Wait for a reader; a blocking open would wait for ever where the job ends without one."""
         while not self._stopping.is_set():
             try:
-                return os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+                return os.open(name, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=self._folder)
             except OSError as error:
                 if error.errno != errno.ENXIO:
                     raise

@@ -26,7 +26,7 @@ from .operations import OPERATIONS, Call, RecordOnly
 from .patience import Patience
 from .platform import Platform
 from .runtime import Runtime
-from .service import answered, checked
+from .service import answered, checked, known
 
 __all__ = ["RECORDED", "App", "region_of", "service_of"]
 
@@ -105,11 +105,12 @@ class App:
         body = b""
         try:
             body = _body(environ)
-            name = checked(environ["HTTP_X_AMZ_TARGET"], _json(body))
+            request = _json(body)
+            name = checked(environ["HTTP_X_AMZ_TARGET"], request)
             handler = OPERATIONS.get(name)
             if handler is None:
                 return self._recorded(environ, body, start)
-            call = Call(self._platform, _json(body), region_of(environ, self._platform.region))
+            call = Call(self._platform, known(name, request), region_of(environ, self._platform.region))
             self._patience.wait(name, call.request, environ.get("HTTP_USER_AGENT", ""))
             response = _answer(answered(name, handler(call)))
         except RecordOnly:

@@ -27,6 +27,10 @@ DOCKER: Final = "docker"
 _OURS: Final = "clary.db"
 _LOCK: Final = "lock"
 _ADDRESS: Final = "address.json"
+_CONFIG_FILE: Final = "sagemaker.yaml"
+_NAMES: Final = frozenset((_LOCK, _ADDRESS, _CONFIG_FILE, DOCKER, "logs", "s3", "s3-parts", "work"))
+"""All that there is in a state folder, beside the database."""
+
 _CONFIG: Final = """\
 SchemaVersion: '1.0'
 SageMaker:
@@ -93,7 +97,15 @@ class StateFolder:
         return self.path / _OURS
 
     def work(self, *parts: str) -> Path:
-        """A folder for something that runs; its name is one that a request has been checked for."""
+        """A folder for something that runs.
+
+        Raises
+        ------
+        UserError
+            When a part is no plain name: it could lead anywhere, and what is there is removed some time.
+        """
+        if wrong := [part for part in parts if not part or part in (".", "..") or "/" in part or "\0" in part]:
+            raise UserError(f"{wrong[0]!r} is no name of a folder")
         return self.path.joinpath("work", *parts)
 
     @contextmanager
@@ -136,7 +148,7 @@ class StateFolder:
 
         It asks there whatever AWS_ENDPOINT_URL says, and tells Amazon of each call unless it is told not to.
         """
-        path = self.path / "sagemaker.yaml"
+        path = self.path / _CONFIG_FILE
         with atomic(path) as stream:
             stream.write(_CONFIG.format(bucket=f"sagemaker-{region}-{account}").encode())
         return path
@@ -147,7 +159,9 @@ class StateFolder:
             return None
         with suppress(OSError, ValueError, TypeError):
             found: dict[str, Any] = json.loads((self.path / _ADDRESS).read_bytes())
-            return Address(**found)
+            address = Address(**found)
+            os.kill(address.process, 0)  # else it is that of one that was killed, and the next is not there yet
+            return address
         return None
 
     def clear(self) -> None:
@@ -166,8 +180,8 @@ class StateFolder:
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     def _is_ours(self) -> bool:
-        names = {path.name for path in self.path.iterdir()}
-        return not names or _LOCK in names
+        names = (path.name for path in self.path.iterdir())
+        return all(name in _NAMES or name.startswith(_OURS) or name.endswith(".tmp") for name in names)
 
     def _is_locked(self) -> bool:
         try:

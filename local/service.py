@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from .faults import UnknownOperationException, ValidationException
 
-__all__ = ["answered", "checked", "operations"]
+__all__ = ["answered", "checked", "known", "operations"]
 
 _PREFIX: Final = "SageMaker."  # of X-Amz-Target
 _TYPES: Final[Mapping[str, type | tuple[type, ...]]] = {
@@ -71,6 +71,31 @@ def checked(target: str, request: Any) -> str:
         told = "; ".join(found[:_SHOWN])
         raise ValidationException(f"{len(found)} validation error{'s' * (len(found) > 1)} detected: {told}")
     return name
+
+
+def known(operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a request the operation's shape has: what a stranger adds must not pass for what is only ours to say.
+
+    Examples
+    --------
+    >>> known("DescribeModel", {"ModelName": "m", "_run": "/"})
+    {'ModelName': 'm'}
+    """
+    shape = _model().operation_model(operation).input_shape
+    found: dict[str, Any] = {} if shape is None else _kept(shape, request)
+    return found
+
+
+def _kept(shape: Any, value: Any) -> Any:
+    if value is None:
+        return None
+    if shape.type_name == "structure":
+        return {name: _kept(shape.members[name], value[name]) for name in value if name in shape.members}
+    if shape.type_name == "list":
+        return [_kept(shape.member, item) for item in value]
+    if shape.type_name == "map":
+        return {key: _kept(shape.value, item) for key, item in value.items()}
+    return value
 
 
 def answered(operation: str, result: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from .job_thread import JobThread, WholeReasonError, blame
 from .metric_lines import MetricLines
 from .outputs import merged, put_folder
 from .platform import Platform
-from .store import Metric
+from .store import Metric, insist
 
 __all__ = ["KIND", "LOG_GROUP", "MESSAGES", "TrainingJob", "container_of", "move"]
 
@@ -224,10 +224,14 @@ class TrainingJob(JobThread):
     def _move(self, secondary: str, **fields: Any) -> None:
         """Go over to another secondary status."""
         now = time.time()
-        with self.platform.store.changing(KIND, self.job, "TrainingJobStatus") as job:
-            if job is not None:
-                move(job, secondary, MESSAGES[secondary], now)
-                job.update(fields, _phase=secondary)
+
+        def write() -> None:
+            with self.platform.store.changing(KIND, self.job, "TrainingJobStatus") as job:
+                if job is not None:
+                    move(job, secondary, MESSAGES[secondary], now)
+                    job.update(fields, _phase=secondary)
+
+        insist(write, self.platform.closing)
 
     def _heard(self, host: str, line: bytes) -> None:
         """A line of a host."""
@@ -241,7 +245,7 @@ class TrainingJob(JobThread):
         """Keep the metrics that were printed."""
         with self._lock:
             printed, self._printed = self._printed, []
-        self.platform.store.add_metrics(KIND, self.job, printed)
+        insist(partial(self.platform.store.add_metrics, KIND, self.job, printed), self.platform.closing)
         publish(self._region, self.job, printed)
 
     def _syncs(self, trees: Sequence[Tree]) -> list[CheckpointSync]:

@@ -19,6 +19,7 @@ from .job_thread import JobThread, WholeReasonError, blame
 from .manifests import Location
 from .platform import Platform
 from .served import Served, UnhealthyError, containers_of
+from .store import insist
 from .transform_objects import find, sources, uploader
 
 __all__ = ["KIND", "LOG_GROUP", "TransformJob", "settings_of"]
@@ -147,9 +148,12 @@ class TransformJob(JobThread):
             watcher.join(_LIMIT)
 
     def _note(self, **fields: Any) -> None:
-        with self.platform.store.changing(KIND, self.job, "TransformJobStatus") as job:
-            if job is not None:
-                job.update(fields)
+        def write() -> None:
+            with self.platform.store.changing(KIND, self.job, "TransformJobStatus") as job:
+                if job is not None:
+                    job.update(fields)
+
+        insist(write, self.platform.closing)
 
     def _heard(self, container: str, line: bytes) -> None:
         """A line of a container."""

@@ -128,3 +128,31 @@ def test_a_damaged_file_ends_the_feeder_and_is_told(start: Start, tmp_path: Path
     feeder.join(10)
 
     assert isinstance(feeder.error, EOFError)
+
+
+def test_a_link_in_the_place_of_a_fifo(tmp_path: Path) -> None:
+    """Whoever puts a link there gets nothing written to where it leads, and the channel could not be fed."""
+    victim = tmp_path / "victim"
+    victim.write_text("dear")
+    data = tmp_path / "data"
+    data.mkdir()
+    feeder = Feeder("train", lambda _: [Piece(b"data")], data)
+    (data / "train_0").unlink()
+    (data / "train_0").symlink_to(victim)
+    feeder.start()
+    feeder.join(10)
+    feeder.stop()
+    assert feeder.error is not None
+    assert victim.read_text() == "dear"
+
+
+def test_a_file_in_the_place_of_a_fifo(tmp_path: Path) -> None:
+    """Nor is anything written to a file."""
+    feeder = Feeder("train", lambda _: [Piece(b"data")], tmp_path)
+    (tmp_path / "train_0").unlink()
+    (tmp_path / "train_0").write_text("dear")
+    feeder.start()
+    feeder.join(10)
+    feeder.stop()
+    assert feeder.error is not None
+    assert (tmp_path / "train_0").read_text() == "dear"

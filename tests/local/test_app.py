@@ -78,6 +78,19 @@ def test_refusals(up: Up, name: str, body: bytes, code: str, words: str) -> None
     assert words in answer["message"] == answer["Message"]
 
 
+def test_what_is_ours_alone_to_say(up: Up, tmp_path: Path) -> None:
+    """What a request has beside its shape is passed over: it could name a folder that a job removes."""
+    victim = tmp_path / "victim"
+    (victim / "algo-1/model").mkdir(parents=True)
+    (victim / "algo-1/model/secret").write_text("dear")
+    uri = put_rows(up, "ours/rows.csv")
+    for number, more in enumerate(({"_run": str(victim)}, {"_run": str(victim), "_phase": "Uploading"})):
+        request = {**job(f"ours-{number}", channel(uri)), **more, "_ending": "Completed"}
+        assert operation(up, "CreateTrainingJob", json.dumps(request).encode())[0] == 200
+        assert ended(up, f"ours-{number}")["TrainingJobStatus"] == "Completed"
+    assert (victim / "algo-1/model/secret").read_text() == "dear"
+
+
 def test_large_requests(up: Up) -> None:
     """A control request has a limit."""
     status, _, answer = operation(up, "DescribeModel", b" " * (17 << 20))

@@ -70,6 +70,22 @@ def test_folders_of_others_stay(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.tex").read_text() == "dear"
 
 
+def test_a_lock_alone_makes_no_folder_ours(tmp_path: Path) -> None:
+    """Others call files so, too."""
+    (tmp_path / "lock").touch()
+    (tmp_path / "thesis.tex").write_text("dear")
+    with pytest.raises(UserError, match="holds something else"):
+        StateFolder(tmp_path).clear()
+    assert (tmp_path / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize("part", ["", ".", "..", "/", "/etc", "a/b", "../a", "a\0"])
+def test_folders_for_work_stay_inside(tmp_path: Path, part: str) -> None:
+    """A part of such a folder's path is a plain name, or nothing is done there."""
+    with pytest.raises(UserError, match="is no name of a folder"):
+        StateFolder(tmp_path).work("training-jobs", part)
+
+
 def test_clearing(tmp_path: Path) -> None:
     """All is removed, and links are, not what they lead to."""
     outside = tmp_path / "outside"
