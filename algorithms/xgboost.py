@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from ..errors import ChannelError, UserError
+from ..errors import ArtifactError, ChannelError, UserError
 from ..recordio.batch import Batch, alike, concatenate
 from .base import Algorithm, Channel, Model, Report
 from .booster import Booster, BoosterError, Matrix, library_version
@@ -132,10 +132,19 @@ def _ensemble(boosters: Sequence[Booster]) -> XGBoostEnsemble:
 
 
 def load(data: bytes) -> XGBoostModel:
-    """The model in a file of any version of XGBoost; each request is answered by one thread, as Amazon has it."""
+    """The model in a file of any version of XGBoost; each request is answered by one thread, as Amazon has it.
+
+    Raises
+    ------
+    ArtifactError
+        When it is none, or the library refuses to work with it.
+    """
     booster, origin = open_booster(data)
-    booster.set({"nthread": "1"})
-    return XGBoostModel(booster, origin, Trees.of(booster, origin.best_rounds or 0))
+    try:
+        booster.set({"nthread": "1"})
+        return XGBoostModel(booster, origin, Trees.of(booster, origin.best_rounds or 0))
+    except BoosterError as error:
+        raise ArtifactError(f"the XGBoost library cannot use the model: {error}") from error
 
 
 def _candidates(folder: Path) -> Sequence[Path]:

@@ -39,6 +39,10 @@ _LINKS: Final[Mapping[str, int]] = {
     "multi:softmax": _CLASS,
 }
 
+_WIDEST: Final = 1 << 22
+_MOST_GROUPS: Final = 1 << 12
+"""Columns and margins of a row: a small file may claim any number, and each would cost memory here."""
+
 _PROBES: Final = 64
 _PROBED: Final = 1 << 20
 """Rows, and numbers, that the library is asked about at most."""
@@ -68,7 +72,7 @@ class Trees:
     @classmethod
     def of(cls, booster: Booster, rounds: int = 0) -> Trees | None:
         """The trees of a model's first rounds, 0 for all; None where the library has to answer."""
-        if native.kernels is None:
+        if native.kernels is None or booster.feature_count > _WIDEST:
             return None
         learner = read_ubjson(booster.to_bytes())["learner"]
         link, gradient_booster = _LINKS.get(learner["objective"]["name"]), learner["gradient_booster"]
@@ -82,6 +86,8 @@ class Trees:
         sizes = learner["learner_model_param"]
         groups = max(1, int(sizes["num_class"]), int(sizes.get("num_target", "1")))
         width = int(sizes["num_feature"])
+        if groups > _MOST_GROUPS:
+            return None
         bases = np.broadcast_to(np.array(json.loads(sizes["base_score"]), np.float32), groups)
         weights = gradient_booster.get("weight_drop", ())[:count]
         each = [

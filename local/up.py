@@ -28,6 +28,7 @@ __all__ = ["up"]
 
 _LOOPBACK: Final = "127.0.0.1"
 _S3_THREADS: Final = 16
+_LAST: Final = 40  # seconds for the end of everything
 
 
 def up(
@@ -85,6 +86,9 @@ def _run(folder: StateFolder, address: Address, executor: str, listening: socket
             serving.join()
             raise PlatformError("the server has ended by itself")
         except (KeyboardInterrupt, SystemExit):
+            last = threading.Timer(_LAST, os._exit, [0])  # whatever hangs: all that matters is on disk
+            last.daemon = True
+            last.start()
             platform.close()  # while the port still answers what runs
         finally:
             server.close()

@@ -9,7 +9,7 @@ KERNEL(csv_shape) {
     Py_buffer block;
     if (miscounted(count, 2))
         return NULL;
-    long delimiter = PyLong_AsLong(given[1]);
+    long delimiter = as_delimiter(given[1]);
     if (PyErr_Occurred() || take(given, &block, 1, 0))
         return NULL;
     PyObject *answer = NULL;
@@ -34,7 +34,7 @@ KERNEL(csv_rows) {
     Py_buffer views[3]; /* the block, labels, features */
     if (miscounted(count, 6))
         return NULL;
-    long delimiter = PyLong_AsLong(given[3]);
+    long delimiter = as_delimiter(given[3]);
     Py_ssize_t width = PyLong_AsSsize_t(given[4]), labels = PyLong_AsSsize_t(given[5]);
     if (PyErr_Occurred() || take(given, views, 3, 2))
         return NULL;

@@ -350,3 +350,12 @@ def test_libsvm_without_labels() -> None:
     assert KERNELS.libsvm_rows(b"0:5\n8 1:6\n", labels, indptr, longs, floats, 0, 2, False) == (2, 2, 2)
     np.testing.assert_array_equal(labels, [np.nan, 8])
     assert floats.tolist() == [5, 6]
+
+
+@pytest.mark.parametrize("delimiter", [10, 13, ord("5"), -1, 256])
+def test_what_is_no_delimiter(delimiter: int) -> None:
+    """A character that ends a line or belongs to numbers would lead past the block: it is refused."""
+    with pytest.raises(ValueError, match="no delimiter"):
+        native.kernels.csv_shape(b"1\n2\n", delimiter)
+    with pytest.raises(ValueError, match="no delimiter"):
+        native.kernels.csv_rows(b"1\n2\n", np.empty((1, 0), np.float32), np.empty((2, 2), np.float32), delimiter, 2, 0)
