@@ -28,7 +28,7 @@ __all__ = ["up"]
 
 _LOOPBACK: Final = "127.0.0.1"
 _S3_THREADS: Final = 16
-_LAST: Final = 40  # seconds for the end of everything
+_LAST: Final = 30  # seconds for the end of everything
 
 
 def up(
