@@ -17,11 +17,13 @@ DOCKER_BUILD_FLAGS ?=
 # Of `make fuzz`: how long, and where chance begins.
 SECONDS ?= 60
 SEED ?= 1
+# Of `make test`: how many parts of the tests run at a time.
+JOBS ?= 3
 
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
-.PHONY: help venv demo test check fix fuzz bench docs image images wheels clean
+.PHONY: help venv demo test check fix fuzz test-top test-doc bench docs image images wheels clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -49,8 +51,18 @@ venv: .venv/dev.stamp ## set up .venv with everything development needs (PYTHON=
 demo: .venv/demo.stamp ## train k-means through a FIFO, serve it, ask it
 	$(PY) examples/demo.py
 
-test: .venv/dev.stamp ## run the tests and the examples in docstrings
-	$(PY) -m pytest
+# Much of the time they wait for each other's processes: so three parts of them run at a time, the longest first.
+PARTS := local $(filter-out local,$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/test_*.py)))))
+test: .venv/dev.stamp ## run the tests and the examples in docstrings (JOBS=3 at a time)
+	@$(MAKE) --no-print-directory --keep-going --output-sync=target --jobs $(JOBS) $(PARTS:%=test-%) test-top test-doc
+
+test-%:
+	$(PY) -m pytest tests/$*
+
+test-top:
+	$(PY) -m pytest tests/test_*.py
+
+test-doc:
 	$(PY) -m pytest --doctest-modules --pyargs clary
 
 check: .venv/dev.stamp ## lint and check types

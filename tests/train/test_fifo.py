@@ -30,9 +30,9 @@ def reader(tree: Tree, name: str = "train_0", limit: float = SOON) -> FifoReader
     ("content_type", "data"),
     [
         ("text/csv;label_size=0", POINTS),
-        ("text/csv;label_size=0", gzip.compress(POINTS)),
+        ("text/csv;label_size=0", gzip.compress(POINTS, mtime=0)),
         (None, recordio(np.array(ROWS, np.float32))),
-        (None, gzip.compress(recordio(np.array(ROWS, np.float32)))),
+        (None, gzip.compress(recordio(np.array(ROWS, np.float32)), mtime=0)),
     ],
     ids=["csv", "csv.gz", "recordio", "recordio.gz"],
 )
