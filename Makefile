@@ -57,7 +57,7 @@ test: .venv/dev.stamp ## run the tests and the examples in docstrings (JOBS=3 at
 	@$(MAKE) --no-print-directory --keep-going --output-sync=target --jobs $(JOBS) $(PARTS:%=test-%) test-top test-doc
 
 test-%:
-	$(PY) -m pytest tests/$*
+	env -u MAKEFLAGS $(PY) -m pytest tests/$*
 
 test-top:
 	$(PY) -m pytest tests/test_*.py
