@@ -18,8 +18,8 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Request, Response
 
 from ..errors import ClaryError
-from ..logs import emit
 from . import serving, tags, training, transform, tuning  # noqa: F401  # each brings its operations
+from .edge import guarded
 from .faults import Fault, InternalFailure, UnknownOperationException, ValidationException
 from .guard import Guard
 from .operations import OPERATIONS, Call, RecordOnly
@@ -96,7 +96,11 @@ class App:
         if ours and path.startswith("/endpoints/"):
             return self._runtime(environ, start)
         if ours and "HTTP_X_AMZ_TARGET" in environ:
-            return self._control(environ, start)
+            return guarded(
+                environ["HTTP_X_AMZ_TARGET"],
+                lambda: self._control(environ, start),
+                lambda why: _fault(InternalFailure(why))(environ, start),
+            )
         if not service and (path in ("/", "/favicon.ico") or path.startswith("/_clary/")):
             return self._page(environ, start)
         return self._services(environ, _sandboxed(start))
@@ -119,9 +123,6 @@ class App:
             response = _fault(fault)
         except ClaryError as error:
             response = _fault(ValidationException(str(error)))
-        except Exception as error:  # noqa: BLE001  # the edge of the process
-            emit(f"{environ['HTTP_X_AMZ_TARGET']} failed: {error!r}")
-            response = _fault(InternalFailure(f"the local platform failed: {error!r}"))
         return response(environ, start)
 
     def _recorded(self, environ: Environ, body: bytes, start: StartResponse) -> Iterable[bytes]:

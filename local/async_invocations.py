@@ -21,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from ..errors import ClaryError
 from ..logs import emit
 from .connections import Answer, header
+from .edge import guarded
 from .faults import ServiceUnavailable, ValidationError
 from .manifests import Location
 from .platform import Platform
@@ -115,16 +116,22 @@ class AsyncInvocations:
 
     def _answer(self, thing: Thing) -> bool:
         """Write the answer, or why there is none; whether that is settled."""
-        request = thing.document
+        failure = guarded(f"an answer of {self._endpoint}", lambda: self._failure(thing), lambda why: why)
+        if failure is None:
+            return True
+        if self._is_over():
+            return False  # whoever comes next asks again
+        self._tell(thing.document["failure"], failure)
+        return True
+
+    def _failure(self, thing: Thing) -> str | None:
+        """Why there is no answer; None where it is written."""
         try:
             answer = self._asked(thing)
-            self._put(request["output"], answer.body, header(answer.headers, "Content-Type") or "")
-        except Exception as error:  # noqa: BLE001  # whatever it is, whoever has asked learns it, and others are answered
-            if self._is_over():
-                return False  # whoever comes next asks again
-            known = isinstance(error, (ClaryError, ClientError, BotoCoreError))
-            self._tell(request["failure"], str(error) if known else f"the local platform failed: {error!r}")
-        return True
+            self._put(thing.document["output"], answer.body, header(answer.headers, "Content-Type") or "")
+        except (ClaryError, ClientError, BotoCoreError) as error:
+            return str(error)
+        return None
 
     def _tell(self, where: str, failure: str) -> None:
         """Write why there is no answer, if somebody wants to know."""

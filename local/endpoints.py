@@ -12,8 +12,8 @@ from contextlib import closing, contextmanager
 from typing import Any, Final
 
 from ..errors import ClaryError, PlatformError
-from ..logs import emit
 from .async_invocations import AsyncInvocations
+from .edge import guarded
 from .executors import Instance
 from .faults import ServiceUnavailable, ValidationError
 from .platform import Platform
@@ -122,17 +122,17 @@ class Endpoint(threading.Thread):
         step = self._bring_up
         try:
             while not self.is_ending():
-                try:
-                    step()
-                except Exception as error:  # noqa: BLE001  # the edge of the thread, which can still be told to end
-                    emit(f"endpoint {self.name} failed: {error!r}")
-                    self._leave(self._coming, 0)
-                    self._coming = ()
-                    self._settle(f"the local platform failed: {error!r}")
+                guarded(f"endpoint {self.name}", step, self._give_up)
                 step = self._look
                 self._deleted.wait(_TICK)
         finally:
             self._end()
+
+    def _give_up(self, why: str) -> None:
+        """Settle for what there was before; it can still be told to end."""
+        self._leave(self._coming, 0)
+        self._coming = ()
+        self._settle(why)
 
     def _choose(self, name: str | None) -> Target:
         variants = self._variants
@@ -325,13 +325,7 @@ class _Variant(threading.Thread):
     def run(self) -> None:
         """Keep the containers up until they are not needed any more."""
         while not self._is_over():
-            try:
-                self._live()
-            except ClaryError as error:
-                self.failure = str(error)
-            except Exception as error:  # noqa: BLE001  # the edge of the thread
-                emit(f"production variant {self.name} of endpoint {self._endpoint.name} failed: {error!r}")
-                self.failure = f"the local platform failed: {error!r}"
+            guarded(f"production variant {self.name} of endpoint {self._endpoint.name}", self._try, self._fail)
             if not self._lasting:
                 return
             self._over.wait(self._pause)
@@ -344,6 +338,15 @@ class _Variant(threading.Thread):
 
     def _is_over(self) -> bool:
         return self._over.is_set() or self._endpoint.is_ending()
+
+    def _try(self) -> None:
+        try:
+            self._live()
+        except ClaryError as error:
+            self._fail(str(error))
+
+    def _fail(self, why: str) -> None:
+        self.failure = why
 
     def _live(self) -> None:
         """Start the containers, and stay until one dies or they are not needed any more."""

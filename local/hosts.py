@@ -12,6 +12,7 @@ from ..containers.feeder import Feeder
 from ..containers.files import read_text_within
 from ..errors import ChannelError, ClaryError, PlatformError
 from .data import ChannelData
+from .edge import guarded
 from .executors import Container, Executor
 
 __all__ = ["Host", "run_hosts"]
@@ -64,6 +65,9 @@ class Host(threading.Thread):
 
     def run(self) -> None:
         """Run the container to its end."""
+        guarded(self.name, self._run, self._fail)
+
+    def _run(self) -> None:
         try:
             with ExitStack() as stack:
                 feeders = self._make_feeders()
@@ -83,8 +87,11 @@ class Host(threading.Thread):
                 self.code = running.code
         except ClaryError as error:
             self.error = error
-        except Exception as error:  # noqa: BLE001  # the edge of the thread: no process, no FIFO, a name with a NUL
-            self.error = PlatformError(f"the host {self.container.name} could not be run: {error}")
+        except (OSError, ValueError) as error:  # no process, no FIFO, a name with a NUL
+            self._fail(str(error))
+
+    def _fail(self, why: str) -> None:
+        self.error = PlatformError(f"the host {self.container.name} could not be run: {why}")
 
     def end(self, grace: float) -> None:
         """Tell the container to end within `grace` seconds; a shorter time counts."""

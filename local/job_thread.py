@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from ..errors import AlgorithmError, ClaryError, UserError
-from ..logs import emit
+from .edge import guarded
 from .platform import Platform
 from .store import Thing, insist
 
@@ -99,7 +99,7 @@ class JobThread(threading.Thread):
     def run(self) -> None:
         """Run the job, unless it has ended."""
         try:
-            fields = self._fields()
+            fields = guarded(self.name, self._fields, lambda why: self._ended_badly(f"InternalServerError: {why}"))
         finally:
             # before the end is known: from then on its name may be another job's
             self.platform.jobs.pop((self.kind, self.job), None)
@@ -118,10 +118,9 @@ class JobThread(threading.Thread):
         except PlatformEnds:
             return None
         except ClaryError as error:
-            reason = str(error) if isinstance(error, WholeReasonError) else f"{blame(error)}: {error}"
-        except Exception as error:  # noqa: BLE001  # the edge of the thread
-            emit(f"{self.kind} {self.job}: {error!r}")
-            reason = f"InternalServerError: the local platform failed: {error!r}"
+            return self._ended_badly(str(error) if isinstance(error, WholeReasonError) else f"{blame(error)}: {error}")
+
+    def _ended_badly(self, reason: str) -> dict[str, Any] | None:
         # what the job needs may have ended before it does: then the next platform goes on
         return None if self.platform.closing.is_set() else self.failed(reason[:_LONGEST])
 

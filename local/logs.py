@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote
 
+from .edge import guarded
 from .moto_logs import Shown, Stream
 
 __all__ = ["Line", "Logs", "Tail"]
@@ -165,11 +166,8 @@ class Logs:
 
     def _run(self) -> None:
         while not self._closing.wait(_TICK):
-            try:
-                if self._waiting:
-                    self.flush()
-            except Exception:  # noqa: BLE001 - the edge of the thread: later lines are wanted still
-                _LOG.exception("log lines could not be handed on")
+            if self._waiting:
+                guarded("handing on log lines", self.flush, lambda _: None)  # later lines are wanted still
 
     def _path(self, *names: str) -> Path:
         return self._folder.joinpath(*map(_file_name, names))

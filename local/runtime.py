@@ -16,8 +16,8 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Request, Response
 
 from ..errors import ClaryError
-from ..logs import emit
 from .connections import LateError, header
+from .edge import guarded
 from .endpoints import Endpoint, live_endpoint
 from .event_stream import MEDIA_TYPE, exception, payload_part
 from .faults import Fault, InternalFailure, ModelError, ServiceUnavailable, ValidationError
@@ -63,21 +63,26 @@ class Runtime:
 
     def __call__(self, environ: Environ, start: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request."""
-        try:
-            response = self._response(Request(environ))
-        except Fault as fault:
-            response = _refused(fault)
-        except ClaryError as error:
-            response = _refused(ServiceUnavailable(str(error)))
-        except Exception as error:  # noqa: BLE001  # the edge of the process
-            emit(f"{environ.get('PATH_INFO')} failed: {error!r}")
-            response = _refused(InternalFailure(f"the local platform failed: {error!r}"))
+        response = guarded(
+            environ.get("PATH_INFO", ""),
+            lambda: self._answer(Request(environ)),
+            lambda why: _refused(InternalFailure(why)),
+        )
         with ExitStack() as stack:
             stack.callback(response.close)
             response.headers["x-amzn-RequestId"] = str(uuid.uuid4())
             parts = response(environ, start)
             stack.pop_all()  # whoever sends the answer closes it
         return parts
+
+    def _answer(self, request: Request) -> Response:
+        """The response, or why there is none."""
+        try:
+            return self._response(request)
+        except Fault as fault:
+            return _refused(fault)
+        except ClaryError as error:
+            return _refused(ServiceUnavailable(str(error)))
 
     def _response(self, request: Request) -> Response:
         found = _PATH.fullmatch(request.path)

@@ -14,6 +14,7 @@ from ..containers.endpoint import LOOPBACK, alive
 from ..containers.tree import Tree
 from ..errors import ClaryError, PlatformError
 from ..serve.settings import usable_cores
+from .edge import guarded
 from .executors import Container, Executor, Instance, Running
 from .model_data import place
 from .platform import Platform
@@ -289,14 +290,8 @@ class _Member(threading.Thread):
 
     def run(self) -> None:
         """Start it, and hear what it says until it ends."""
-        try:
-            self._live()
-        except ClaryError as error:
-            self._why = f"has failed: {error}"
-        except Exception as error:  # noqa: BLE001  # the edge of the thread
-            self._why = f"has failed: {error!r}"
-        finally:
-            self.ended = True
+        guarded(f"the container {self.name}", self._try, self._fail)
+        self.ended = True
 
     def stop(self, grace: float) -> None:
         """Tell it to end within `grace` seconds."""
@@ -310,6 +305,15 @@ class _Member(threading.Thread):
         """How it has ended."""
         said = self._last.decode(errors="replace").strip()
         return f"the container {self.name} {self._why}" + (f"; its last line: {said}" if said else "")
+
+    def _try(self) -> None:
+        try:
+            self._live()
+        except ClaryError as error:
+            self._fail(str(error))
+
+    def _fail(self, why: str) -> None:
+        self._why = f"has failed: {why}"
 
     def _live(self) -> None:
         running = self._begin()

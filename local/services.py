@@ -26,6 +26,7 @@ from moto.s3.responses import S3Response
 from moto.s3.utils import bucket_name_from_url
 
 from ..errors import ClaryError, UsageError
+from .edge import guarded
 from .mirror import Mirror
 from .parsing import NAMES
 
@@ -61,11 +62,11 @@ class Services:
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         """Answer a request; an object that is said to be stored is on disk."""
-        try:
-            status, headers, body = self._answer(environ)
-        except Exception as error:  # noqa: BLE001 - the edge of moto: its faults are the request's, not the server's
-            _LOG.exception("%s %s failed", environ["REQUEST_METHOD"], environ.get("PATH_INFO"))
-            status, headers, body = _failure(environ, f"{type(error).__name__}: {error}")
+        status, headers, body = guarded(
+            f"{environ['REQUEST_METHOD']} {environ.get('PATH_INFO')}",
+            lambda: self._answer(environ),
+            lambda why: _failure(environ, why),  # moto's faults are the request's, not the server's
+        )
         start_response(status, headers)
         return body
 

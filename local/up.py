@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from ..containers.entrypoint import follow
 from ..errors import MissingExtraError, PlatformError, UsageError
-from ..logs import emit
+from .edge import guarded
 from .folder import ACCOUNT, DOCKER, Address, StateFolder, default_folder
 from .guard import is_loopback
 
@@ -172,10 +172,7 @@ def _take_up(platform: Platform) -> None:
         platform.logs.load,
         partial(publish_all, platform.store),
     ):
-        try:
-            step()
-        except Exception as error:  # noqa: BLE001  # the edge of the thread
-            emit(f"what an earlier platform has left cannot be taken up: {error!r}")
+        guarded("taking up what an earlier platform has left", step, lambda _: None)
 
 
 def _greet(folder: StateFolder, address: Address) -> None:

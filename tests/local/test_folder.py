@@ -94,7 +94,7 @@ def test_clearing(tmp_path: Path) -> None:
     folder = StateFolder(tmp_path / "state")
     with folder.locked():
         (folder.path / "s3/bucket").mkdir(parents=True)
-        (folder.path / "link").symlink_to(outside)
+        (folder.path / "logs").symlink_to(outside)
     folder.clear()
     assert [path.name for path in folder.path.iterdir()] == ["lock"]
     assert (outside / "file").exists()
