@@ -141,20 +141,12 @@ INLINE uint64_t integer(uint64_t word) {
     return (word * 10000 + (word >> 32)) & 0xFFFFFFFFu;
 }
 
-/* Up to four digits before `stop`, to be converted with many others. Here and below, some bytes before the first digit
- * are read too, which count for nothing. */
-INLINE uint32_t short_digits(const uint8_t *stop, size_t count) {
-    return (uint32_t)((little_endian(stop - 8) & LAST[count]) >> 32);
-}
-
-/* Make floats of many short_digits, in place; vectors do this well. */
-INLINE void convert_short(float *from, const float *to) {
-    for (; from < to; from++) {
-        uint32_t word;
-        memcpy(&word, from, sizeof word);
-        word = word * 10 + (word >> 8);
-        *from = (float)(int32_t)((word & 0xFF) * 100 + (word >> 16 & 0xFF));
-    }
+/* The integer of up to four digits before `stop`. Here and below, some bytes before the first digit are read too, which
+ * count for nothing. */
+INLINE float short_integer(const uint8_t *stop, size_t count) {
+    uint32_t word = (uint32_t)((little_endian(stop - 8) & LAST[count]) >> 32);
+    word = word * 10 + (word >> 8);
+    return (float)(int32_t)((word & 0xFF) * 100 + (word >> 16 & 0xFF));
 }
 
 /* The integer of up to eight digits before `stop`; a point, which is left out, stands before the last `after`. */

@@ -43,18 +43,21 @@ def line_blocks(stream: BinaryIO, block_bytes: int = 1 << 20) -> Iterator[tuple[
     line = 1
     held: list[bytes] = []
     size = 0
+    block = b""
     while piece := stream.read(block_bytes):
+        line += block.count(b"\n")  # only now, as most requests are one block, after which nobody asks
+        block = b""
         cut = piece.rfind(b"\n") + 1
         if cut:
             block = b"".join((*held, piece[:cut]))
             yield line, block.removeprefix(BYTE_ORDER_MARK) if line == 1 else block
-            line += block.count(b"\n")
             held, size = [], 0
         held.append(piece[cut:])
         size += len(piece) - cut
         if size > LONGEST_LINE:
             raise DataError(f"line {line} is longer than {LONGEST_LINE >> 20} MiB: lines end with a newline byte")
     if rest := b"".join(held):
+        line += block.count(b"\n")
         yield line, (rest.removeprefix(BYTE_ORDER_MARK) if line == 1 else rest) + b"\n"
 
 

@@ -248,6 +248,35 @@ def test_lines_of_no_numbers_take_no_memory() -> None:
     assert batch.dense().shape == (1, 10_000)
 
 
+@pytest.mark.parametrize("cell", ["", "7", "12", "999", "1000", "12345", "-3", "0.5", ".5", "007", "0007", " 4", "1e2"])
+def test_runs_of_short_integers(cell: str) -> None:
+    """A cell of any kind among short integers is read wherever it stands, and so are those beside it."""
+    random = np.random.default_rng(0)
+    for place in range(150):
+        cells = [str(number) for number in random.integers(0, 10 ** random.integers(1, 4), 150)]
+        cells[place] = cell
+        for end in ("\n", "\r\n"):
+            text = ((",".join(cells) + end) * 2).encode()
+            table = np.array([float(number or "nan") for number in cells], np.float32)
+            np.testing.assert_array_equal(csv(text, 150, 2), [table, table])
+
+
+@pytest.mark.parametrize("labels", [1, 5, 40, 99])
+def test_runs_end_where_rows_and_labels_do(labels: int) -> None:
+    """A run of short integers never goes beyond the labels, the row or the table."""
+    numbers = np.random.default_rng(0).integers(0, 1000, (7, 100))
+    text = b"".join(b",".join(b"%d" % cell for cell in row) + b"\n" for row in numbers)
+    for width in (99, 100, 101, 130):
+        if width <= labels:
+            continue
+        some, others = np.full((7, labels), -1, np.float32), np.full((8, width - labels), -1, np.float32)
+        rows = KERNELS.csv_rows(text, some, others[:7], ord(","), width, labels)
+        assert rows == (7 if width == 100 else None)
+        assert (others[7] == -1).all()
+        if rows:
+            np.testing.assert_array_equal(np.hstack([some, others[:7]]), numbers)
+
+
 NUMBERS = st.one_of(
     st.floats(width=32).map(repr),
     st.floats().map(repr),
@@ -278,6 +307,20 @@ def test_csv_both_ways(
     ours, twins = both_ways(
         lambda: told(lambda: read_csv(BytesIO(text), label_size=label_size, delimiter=delimiter, block_bytes=block))
     )
+    assert ours == twins
+
+
+@given(
+    cells=st.lists(st.one_of(*[st.integers(0, 1000).map(str)] * 9, NUMBERS), min_size=5, max_size=200),
+    width=st.integers(5, 70),
+    label_size=st.integers(0, 9),
+    tail=st.sampled_from(["", "\n", "\r\n", ",", "1"]),
+)
+def test_mostly_integers_both_ways(cells: list[str], width: int, label_size: int, tail: str) -> None:
+    """So does a table of mostly short integers."""
+    rows = [cells[start : start + width] for start in range(0, len(cells), width)]
+    text = ("\n".join(map(",".join, rows)) + tail).encode()
+    ours, twins = both_ways(lambda: told(lambda: read_csv(BytesIO(text), label_size=label_size)))
     assert ours == twins
 
 
