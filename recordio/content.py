@@ -197,7 +197,9 @@ def _quality(text: str) -> float:
 
 
 def _whole_number(media: MediaType, name: str, default: int, largest: int | None = None) -> int:
-    text = media.parameters.get(name, str(default))
+    text = media.parameters.get(name)
+    if text is None:
+        return default
     if not re.fullmatch(r"[0-9]{1,9}", text) or (largest is not None and int(text) > largest):
         what = "a whole number" if largest is None else " or ".join(map(str, range(largest + 1)))
         raise UserError(f"{name}={text} in content-type {media.type}: {name} must be {what}")
@@ -238,6 +240,12 @@ def _stream_csv(stream: BinaryIO, media: MediaType, label_size: int) -> Iterator
     from .csv import read_csv
 
     return read_csv(stream, label_size=_whole_number(media, "label_size", label_size), delimiter=_delimiter(media))
+
+
+def _body_csv(body: bytes, media: MediaType) -> Batch:
+    from .csv import read_csv_body
+
+    return read_csv_body(body, label_size=_whole_number(media, "label_size", 0), delimiter=_delimiter(media))
 
 
 def _stream_libsvm(stream: BinaryIO, media: MediaType, _label_size: int) -> Iterator[Batch]:
@@ -288,7 +296,7 @@ FORMATS = (
         _stream_recordio,
         _body_recordio,
     ),
-    Format("csv", ("text/csv", "csv"), (".csv",), _stream_csv),
+    Format("csv", ("text/csv", "csv"), (".csv",), _stream_csv, _body_csv),
     Format(
         "libsvm",
         ("text/libsvm", "text/x-libsvm", "libsvm"),

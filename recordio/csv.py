@@ -11,20 +11,21 @@ import numpy as np
 
 from .. import native
 from ..errors import DataError
-from .batch import Array, Batch, split_labels
-from .text import float32, in_doubt, line_blocks, nudged, parse_cells, shorten
+from .batch import Array, Batch, concatenate, split_labels
+from .text import BYTE_ORDER_MARK, float32, in_doubt, line_blocks, nudged, parse_cells, shorten
 
-__all__ = ["AUTO", "find_delimiter", "format_csv", "read_csv", "write_csv"]
+__all__ = ["AUTO", "find_delimiter", "format_csv", "read_csv", "read_csv_body", "write_csv"]
 
 AUTO = "auto"
 DELIMITERS = b",\t;|"  # in the order in which they are looked for
 
+_BLOCK: Final = 1 << 20
 _FLOAT32: Final = np.dtype(np.float32)
 _NOTHING: Final = np.empty((0, 0), _FLOAT32)
 
 
 def read_csv(
-    stream: BinaryIO, *, label_size: int = 1, delimiter: str = ",", block_bytes: int = 1 << 20
+    stream: BinaryIO, *, label_size: int = 1, delimiter: str = ",", block_bytes: int = _BLOCK
 ) -> Iterator[Batch]:
     r"""Read rows of comma-separated numbers in bounded memory.
 
@@ -77,6 +78,33 @@ def read_csv(
             rows = _rows_one_by_one(block, line, width, delimiter.encode())  # to raise an error that names the place
         width = rows.shape[1]
         yield split_labels(float32(rows), label_size)
+
+
+def read_csv_body(body: bytes, *, label_size: int = 0, delimiter: str = ",") -> Batch:
+    r"""Read all rows of a request, as `read_csv` does; a small one is a single block.
+
+    Raises
+    ------
+    DataError
+        With the line; or when there are no rows.
+
+    Examples
+    --------
+    >>> read_csv_body(b"1,0.5\n0,").features
+    array([[1. , 0.5],
+           [0. , nan]], dtype=float32)
+    """
+    if len(body) <= _BLOCK and delimiter != AUTO:
+        block = body.removeprefix(BYTE_ORDER_MARK)
+        compiled = read_compiled(
+            block if block.endswith(b"\n") else block + b"\n", delimiter.encode(), None, label_size
+        )
+        if compiled is not None and len(compiled[1]):
+            return Batch(compiled[1], compiled[0])
+    batches = list(read_csv(BytesIO(body), label_size=label_size, delimiter=delimiter))
+    if not batches:
+        raise DataError("the body has no rows")
+    return concatenate(batches)
 
 
 def find_delimiter(line: bytes) -> str:
