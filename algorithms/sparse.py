@@ -12,6 +12,7 @@ from ..recordio.batch import CSR, Array
 
 __all__ = ["buffers", "compiled", "merged", "narrowed", "times", "transposed_times"]
 
+_LARGEST: Final = np.iinfo(np.int64).max
 _WIDE: Final = 64  # columns for each value of a mini-batch, from which sorting is faster than a table of all columns
 
 
@@ -19,12 +20,17 @@ def merged(rows: CSR) -> CSR:
     """The same rows with columns in order, and values that share a place added: their squares would not add up."""
     if compiled(rows) and native.kernels.csr_ordered(*buffers(rows)[:2]):
         return rows
-    places = rows.row_of * rows.shape[1] + rows.indices
+    n, width = rows.shape
+    if n * width > _LARGEST:  # places would not fit into int64: those among the columns with values do
+        columns, few = np.unique(rows.indices, return_inverse=True)
+        narrow = merged(CSR(rows.indptr, few, rows.values, (n, len(columns))))
+        return CSR(narrow.indptr, columns[narrow.indices], narrow.values, rows.shape)
+    places = rows.row_of * width + rows.indices
     if (places[1:] > places[:-1]).all():
         return rows
     places, inverse = np.unique(places, return_inverse=True)
     values = np.bincount(inverse, rows.values).astype(rows.dtype)
-    owners, columns = np.divmod(places, rows.shape[1])
+    owners, columns = np.divmod(places, width)
     return CSR(_borders(owners, len(rows)), columns, values, rows.shape)
 
 
@@ -89,7 +95,8 @@ def times(rows: Array | CSR, matrix: Array, first: Array | None = None) -> Array
     >>> times(rows, np.array([10., 1.])).tolist()
     [2.0, 0.0, 13.0]
     """
-    if compiled(rows) and matrix.dtype == np.float32 and matrix.size:
+    alike = matrix.dtype == np.float32 and (first is None or first.dtype == np.float32)
+    if compiled(rows) and alike and matrix.size:
         product = np.empty((len(rows), *matrix.shape[1:]), np.float32)
         begun = np.zeros(matrix[0].size, np.float32) if first is None else np.ascontiguousarray(first)
         matrix = np.ascontiguousarray(matrix)

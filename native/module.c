@@ -11,6 +11,9 @@ KERNEL(csv_rows);
 KERNEL(libsvm_shape);
 KERNEL(libsvm_rows);
 
+/* recordio.c */
+KERNEL(recordio_rows);
+
 /* linear.c */
 KERNEL(csr_times);
 KERNEL(csr_transposed_times);
@@ -44,6 +47,9 @@ static PyMethodDef functions[] = {
     /* libsvm.c */
     FUNCTION(libsvm_shape),
     FUNCTION(libsvm_rows),
+
+    /* recordio.c */
+    FUNCTION(recordio_rows),
 
     /* linear.c */
     FUNCTION(csr_times),

@@ -300,6 +300,8 @@ class _Taken:
 
     def batch(self) -> Batch:
         """All that was taken."""
+        if len(self.parts) == 1:
+            return self.parts[0]
         if len(self.stores) != 1 or self.filled < self.count:
             return concatenate(self.parts)
         return Batch(self.stores[0][: self.filled], *_join_rest(self.parts))
@@ -384,5 +386,6 @@ def _join_optional(parts: Sequence[Array | None], rows: Sequence[int]) -> Array 
     if len({part.shape[1:] for part in present}) > 1:
         raise DataError("labels with different numbers of values")
     tail = present[0].shape[1:]
-    missing = [np.full((n, *tail), np.nan, np.float32) for n in rows]
-    return np.concatenate([missing[i] if part is None else part for i, part in enumerate(parts)])
+    return np.concatenate(
+        [np.full((n, *tail), np.nan, np.float32) if part is None else part for n, part in zip(rows, parts, strict=True)]
+    )

@@ -2,7 +2,8 @@
 
 A block of about a megabyte is read, and as many of its records as possible are decoded together:
 
-1. records like the one before, at a constant stride (`template`): compared, not parsed;
+1. by the compiled kernel (`runs`) or, without it, its first twin: records like the one before, at a constant stride
+   (`template`), are compared, not parsed;
 2. dense records of several layouts, and
 3. sparse ones: all parsed at once with array operations (`wire`);
 4. anything else, record by record through the protobuf library (`record`).
@@ -22,10 +23,12 @@ from typing import Any, BinaryIO, Final
 
 import numpy as np
 
+from .. import native
 from ..errors import CorruptRecordError, DataError
 from . import framing, ragged, record, wire
 from .batch import Array, Batch, concatenate, rebatch
 from .framing import MAGIC_BYTES, Frame
+from .runs import Runs, read_whole
 from .template import Template
 
 __all__ = ["read_batches", "read_body", "read_views"]
@@ -113,7 +116,8 @@ def read_body(body: bytes) -> Batch:
         When there is no record, or one is cut or odd.
     """
     if body[:4] == MAGIC_BYTES:
-        return concatenate(list(read_batches(io.BytesIO(body))))
+        whole = read_whole(body)
+        return concatenate(list(read_batches(io.BytesIO(body))) if whole is None else [whole])
     frame = Frame(0, 0, (body,))
     return record.to_batch(record.parse_record(frame), number=0, offset=0)
 
@@ -128,6 +132,7 @@ class _Decoder:
         self.stream = stream
         self.capacity = max(64, framing.padded(block_bytes))
         self.block = np.empty(0, np.uint8)
+        self.runs = Runs(0)
         self.size = 0  # valid bytes of the block
         self.ended = False
         self.record = 0  # number of the record at the beginning of the block
@@ -162,6 +167,7 @@ class _Decoder:
         block = self.block
         if len(block) != self.capacity + wire.SLACK:
             block = np.zeros(self.capacity + wire.SLACK, np.uint8)
+            self.runs = Runs(self.capacity)
         block[:left] = rest
         view = memoryview(block.data)[: self.capacity]
         size = left
@@ -179,10 +185,8 @@ class _Decoder:
         `batches` counts up `record` and `offset` for each one before it asks for the next.
         """
         used = 0
-        rows = self._match()
-        if rows and self.template is not None:
-            used = rows * self.template.stride
-            yield self.template.batch(self.block, rows), used
+        for batch, used in self._alike() if native.kernels is None else self.runs.read_all(self.block, self.size):
+            yield batch, used
         frames = framing.scan(self.block[used:], self.size - used)
         if not len(frames.starts):
             return
@@ -200,6 +204,12 @@ class _Decoder:
                 begin = int(start) + framing.padded(int(length))
                 yield self._decode_one(tuple(parts)), begin
                 parts = []
+
+    def _alike(self) -> Iterator[tuple[Batch, int]]:
+        """The records at the front that have one template, where there are any."""
+        rows = self._match()
+        if rows and self.template is not None:
+            yield self.template.batch(self.block, rows), rows * self.template.stride
 
     def _match(self) -> int:
         """Number of records at the front that have one template, made anew where the last one does not fit."""
@@ -230,13 +240,16 @@ class _Decoder:
                 yield self._decode_one((payload,)), int(ends[i])
 
     def _decode_run(self, layout: wire.Layout, run: slice, ends: Array) -> Iterator[tuple[Batch, int]]:
-        """Records of one layout; those before a wrong one come out before it is told."""
+        """Records of one layout; those before a wrong one come out before it is told, as if it had begun a block."""
         try:
             batch = ragged.batch(self.block, layout, run)
         except ragged.RowError as error:
-            if error.row:
-                yield from self._decode_run(layout, slice(run.start, run.start + error.row), ends)
-            raise CorruptRecordError(error.reason, record=self.record, offset=self.offset) from error
+            if not error.row:
+                raise CorruptRecordError(error.reason, record=self.record, offset=self.offset) from error
+            border = run.start + error.row
+            yield from self._decode_run(layout, slice(run.start, border), ends)
+            yield from self._decode_run(layout, slice(border, run.stop), ends)
+            return
         yield batch, int(ends[run.stop - 1])
 
     def _decode_one(self, parts: tuple[bytes, ...]) -> Batch:

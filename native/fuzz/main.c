@@ -10,6 +10,7 @@
  */
 #include "../csv_core.h"
 #include "../libsvm_core.h"
+#include "../recordio_core.h"
 
 #include <sanitizer/common_interface_defs.h>
 #include <stdio.h>
@@ -73,9 +74,35 @@ static void read_libsvm(const uint8_t *bytes, size_t size) {
     }
 }
 
+/* Run after run, as long as there is one; with room for all, and with too little. */
+static void read_recordio(const uint8_t *bytes, size_t size) {
+    for (size_t room = size; room; room = room > 3 ? 3 : 0) {
+        RecordRows rows = {.block = {bytes, size}, .most_rows = room, .most_values = room, .most_labels = room};
+        rows.labels = memory(room, 8);
+        rows.borders = memory(room + 1, sizeof(int64_t));
+        rows.indices = memory(room, sizeof(int64_t));
+        rows.values = memory(room, 8);
+        for (size_t at = 0; recordio_run(&rows, at); at = rows.end) {
+            bool inside = rows.end > at && rows.end <= size && rows.rows <= room && rows.count <= room;
+            const Form form = rows.form;
+            if (form.place) /* the last row, too, lies within the block */
+                inside &= at + (rows.rows - 1) * form.stride + form.place + form.count * item_size(form.kind) <= rows.end;
+            for (size_t i = 0; form.sparse && i < rows.count; i++)
+                inside &= rows.indices[i] >= 0 && rows.indices[i] < form.shape;
+            if (!inside)
+                abort();
+        }
+        free(rows.labels);
+        free(rows.borders);
+        free(rows.indices);
+        free(rows.values);
+    }
+}
+
 static Target *const targets[] = {
     read_csv,
     read_libsvm,
+    read_recordio,
 };
 enum { TARGETS = sizeof targets / sizeof *targets };
 
@@ -105,7 +132,7 @@ static bool load(const char *name, Input *input) {
 
 /* Change an input a little; it has room for LARGEST_FILE bytes. */
 static void change(Input *input, const Input *other) {
-    static const char telling[] = "0123456789.-+eE,;:|\t \r\n\"#naif\x00\x7F\xFF";
+    static const char telling[] = "0123456789.-+eE,;:|\t \r\n\"#naif\x00\x12\x1A\x7F\x80\xFF";
     size_t at = below(input->size), length = 1 + below(below(8) ? 8 : 300);
     if (length > input->size - at)
         length = input->size - at;
