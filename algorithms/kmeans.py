@@ -23,18 +23,18 @@ from ..errors import ArtifactError, ChannelError
 from ..recordio.batch import CSR, Array
 from .base import Algorithm, Channel, Metric, Predictions, Report, no_rows
 from .lloyd import (
+    Centres,
     exact_distances,
-    group_sums,
     kmeans_plus_plus,
     lloyd,
     nearest_centres,
     never,
-    squared_norms,
+    spanned,
     weighted_mean,
 )
 from .ndarray import dump_arrays, load_arrays
 from .params import HyperParameters, hp
-from .rows import dense, pieces, recentred
+from .rows import dense, pieces
 
 __all__ = ["ALGORITHM", "KMeansModel", "KMeansParams", "fit"]
 
@@ -110,23 +110,17 @@ class KMeansModel:
         return int(self.centres.shape[1])
 
     @cached_property
-    def _seen(self) -> tuple[Array | None, Array, Array]:
-        """What `recentred` gives, and the squared norms, shape (k,): the same for every request."""
-        offset, centres = recentred(self.centres)
-        return offset, centres, squared_norms(centres)
+    def _seen(self) -> Centres:
+        """The same for every request."""
+        return Centres.of(self.centres)
 
     def predict(self, features: Array | CSR) -> Predictions:
         """The closest centre of each row of shape (n, d), and the Euclidean distance to it."""
-        closest, squared = [], []
-        offset, centres, norms = self._seen
-        for piece in pieces(features, len(centres), offset):
-            part = piece.of(centres)
-            labels = nearest_centres(piece.rows, part, norms)[0]
-            distances = exact_distances(piece.rows, part, labels)
-            if piece.columns is not None:  # in the other columns these rows are zero, the centres are not
-                distances += np.maximum(norms - squared_norms(part), 0)[labels]
+        closest, squared, centres = [], [], self._seen
+        for piece in pieces(features, len(centres), centres.offset):
+            labels = centres.assign(piece)[0]
             closest.append(labels.astype(np.float32))
-            squared.append(distances)
+            squared.append(centres.distances(piece, labels))
         columns = {"closest_cluster": np.concatenate(closest), "distance_to_cluster": np.sqrt(np.concatenate(squared))}
         return Predictions("predictions", columns)
 
@@ -205,24 +199,21 @@ def _stream(params: KMeansParams, K: int, train: Channel, report: Report) -> Sta
 
 def _refine(params: KMeansParams, model: KMeansModel, train: Channel, report: Report) -> KMeansModel:
     """A further epoch: one Lloyd iteration of the k centres over all rows."""
-    offset, centres = recentred(model.centres)
-    norms = squared_norms(centres)  # (k,)
-    sums, counts = np.zeros(centres.shape), np.zeros(len(centres))
+    centres = Centres.of(model.centres)
+    sums, counts = np.zeros(centres.seen.shape), np.zeros(len(centres))
     for batch in train.batches(params.mini_batch_size):
-        for piece in pieces(batch.features, len(counts), offset):
+        for piece in pieces(batch.features, len(centres), centres.offset):
             if report.stopping:
                 break  # the channel ends the epoch, and the model of the last one counts
-            labels = nearest_centres(piece.rows, piece.of(centres), norms)[0]
-            piece.add(sums, group_sums(piece.rows, labels, len(counts)))
-            counts += np.bincount(labels, minlength=len(counts))
-    return KMeansModel(_means(sums, counts, centres, offset))
+            centres.assign(piece, sums, counts)
+    return KMeansModel(_means(sums, counts, centres))
 
 
-def _means(sums: Array, counts: Array, centres: Array, offset: Array | None) -> Array:
+def _means(sums: Array, counts: Array, centres: Centres) -> Array:
     """New centres, float32: the means where there are rows, the old ones elsewhere."""
     some = counts[:, None] > 0
-    means = np.where(some, np.divide(sums, counts[:, None], out=sums, where=some), centres)
-    return (means if offset is None else means + offset).astype(np.float32)
+    means = np.where(some, np.divide(sums, counts[:, None], out=sums, where=some), centres.seen)
+    return (means if centres.offset is None else means + centres.offset).astype(np.float32)
 
 
 def _same(model: KMeansModel) -> KMeansModel:
@@ -285,22 +276,19 @@ def update(
     >>> state.centres.ravel().tolist(), state.counts.tolist(), msd
     ([1.0, 11.0], [3.0, 2.0], 3.0)
     """
-    offset, centres = recentred(state.centres)
+    centres = Centres.of(state.centres)
     counts = state.counts * decay  # (K,)
-    sums = centres * counts[:, None]  # (K, d) float64
-    norms = squared_norms(centres)  # (K,)
+    sums = centres.seen * counts[:, None]  # (K, d) float64
     squared, seen = 0.0, 0
-    for piece in pieces(features, len(counts), offset):
+    for piece in pieces(features, len(centres), centres.offset):
         if stopping() and seen:
             break
-        labels, nearest = nearest_centres(piece.rows, piece.of(centres), norms)
-        piece.add(sums, group_sums(piece.rows, labels, len(counts)))
-        counts = counts + np.bincount(labels, minlength=len(counts))
+        nearest = centres.assign(piece, sums, counts)[1]
         squared += float(nearest.sum(dtype=np.float64))
         seen += len(piece.rows)
     if not np.isfinite(squared):
         raise ChannelError("the numbers of the channel 'train' are too large: their squares overflow float32")
-    return State(_means(sums, counts, centres, offset), counts), squared / max(1, seen)
+    return State(_means(sums, counts, centres), counts), squared / max(1, seen)
 
 
 def shrink(params: KMeansParams, report: Report, state: State) -> KMeansModel:
@@ -312,7 +300,8 @@ def shrink(params: KMeansParams, report: Report, state: State) -> KMeansModel:
 def _best_of_trials(params: KMeansParams, report: Report, state: State) -> KMeansModel:
     report.info(f"shrinking {len(state.centres)} centers into {params.k}")
     rng = np.random.default_rng(_SEED)
-    points, weights = state.centres.astype(np.float64), state.counts
+    points, back = spanned(state.centres.astype(np.float64))
+    weights = state.counts
     best, least = points[: params.k], np.inf
     for trial in range(params.local_lloyd_num_trials or 10):
         if report.stopping and trial:
@@ -327,7 +316,7 @@ def _best_of_trials(params: KMeansParams, report: Report, state: State) -> KMean
             best, least = centres, msd
         report.info(f"local kmeans attempt #{trial}. Current mean square distance {msd:f}")
     report.info(f"finished shrinking process. Mean Square Distance = {least:.0f}")
-    return KMeansModel(best.astype(np.float32))
+    return KMeansModel(back(best).astype(np.float32))
 
 
 def _weighted_msd(state: State, centres: Array) -> float:

@@ -9,21 +9,131 @@ References
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
 
 import numpy as np
 
+from .. import native
 from ..recordio.batch import Array
+from .rows import Piece, recentred
 
 __all__ = [
+    "Centres",
     "exact_distances",
     "group_sums",
     "kmeans_plus_plus",
     "lloyd",
     "nearest_centres",
     "never",
+    "spanned",
     "squared_norms",
     "weighted_mean",
 ]
+
+
+_SMALL: Final = 1 << 20  # multiplications of a product with a one-hot matrix, up to which it is faster than gathering
+_LANES: Final = 8  # centres side by side for the kernel: see native/kmeans.c
+_MOST_VECTORS: Final = 13  # of so many centres in a tile
+_FEW: Final = 8  # rows that the kernel takes as they are
+_LOOKED_AT: Final = 64  # rows that tell how many numbers are zero
+_NOTHING: Final = np.empty(0)
+_MOSTLY: Final = 0.5  # share of numbers that are not zero, from which a matrix product is faster
+
+
+@dataclass(frozen=True)
+class Centres:
+    """Centres that rows are compared to, and what is the same for all rows.
+
+    Parameters
+    ----------
+    offset
+        Where rows and centres are seen from, float32, shape (d,); None for zero.
+    seen
+        The centres as seen from there, float32, shape (k, d).
+
+    Examples
+    --------
+    >>> centres = Centres.of(np.array([[0, 0], [8, 0]], np.float32))
+    >>> sums, counts = np.zeros((2, 2)), np.zeros(2)
+    >>> [found.tolist() for found in centres.assign(Piece(np.array([[1, 2], [9, 0]], np.float32), None), sums, counts)]
+    [[0, 1], [5.0, 1.0]]
+    >>> sums.tolist(), counts.tolist()
+    ([[1.0, 2.0], [9.0, 0.0]], [1.0, 1.0])
+    """
+
+    offset: Array | None
+    seen: Array
+
+    @classmethod
+    def of(cls, centres: Array) -> Centres:
+        """Centres of shape (k, d), seen from where their squares tell them apart."""
+        return cls(*recentred(centres))
+
+    def __len__(self) -> int:
+        return len(self.seen)
+
+    @cached_property
+    def norms(self) -> Array:
+        """Their squared norms, shape (k,)."""
+        return squared_norms(self.seen)
+
+    @cached_property
+    def _tiles(self) -> Array | None:
+        """The centres as the kernel takes them, of shape (tiles, d, centres of a tile); None where it does not."""
+        k, d = self.seen.shape
+        if native.kernels is None or self.seen.dtype != np.float32 or not np.isfinite(self.norms).all():
+            return None
+        tiles = -(-k // (_LANES * _MOST_VECTORS))
+        width = -(-k // (_LANES * tiles)) * _LANES
+        tiles = -(-k // width)
+        padded = np.zeros((tiles * width, d), np.float32)
+        padded[:k] = self.seen
+        return np.ascontiguousarray(padded.reshape(tiles, width, d).transpose(0, 2, 1))
+
+    def assign(self, piece: Piece, sums: Array | None = None, counts: Array | None = None) -> tuple[Array, Array]:
+        """Closest centre of each row and the squared distance, as `nearest_centres` tells them.
+
+        Parameters
+        ----------
+        piece
+            Rows as seen from the offset.
+        sums, counts
+            Where to add the rows, and their number, at their closest centres: float64, shapes (k, d) and (k,).
+        """
+        rows = piece.rows
+        if piece.columns is None and (tiles := self._tiles) is not None and _suits(rows):
+            labels, squared = np.empty(len(rows), np.int64), np.empty(len(rows), np.float32)
+            added = (_NOTHING, _NOTHING) if sums is None else (sums, counts)
+            native.kernels.kmeans_assign(rows, tiles, self.norms, labels, squared, *added, *tiles.shape[1:])
+            return labels, squared
+        labels, squared = nearest_centres(rows, piece.of(self.seen), self.norms)
+        if sums is not None and counts is not None:
+            piece.add(sums, group_sums(rows, labels, len(self)))
+            counts += np.bincount(labels, minlength=len(self))
+        return labels, squared
+
+    def distances(self, piece: Piece, labels: Array) -> Array:
+        """Squared distance of each row to its centre: no cancellation, shape (n,)."""
+        rows = piece.rows
+        if piece.columns is None and self._tiles is not None and rows.dtype == np.float32 and rows.flags.c_contiguous:
+            squared = np.empty(len(rows), np.float32)
+            native.kernels.kmeans_distances(rows, np.ascontiguousarray(self.seen), labels, squared, rows.shape[1])
+            return squared
+        part = piece.of(self.seen)
+        squared = exact_distances(rows, part, labels)
+        if piece.columns is not None:  # in the other columns these rows are zero, the centres are not
+            squared += np.maximum(self.norms - squared_norms(part), 0)[labels]
+        return squared
+
+
+def _suits(rows: Array) -> bool:
+    """Whether the kernel is quick with the rows: those that are mostly zeros, which it leaves out, or few."""
+    if rows.dtype != np.float32 or not rows.flags.c_contiguous:
+        return False
+    some = rows[:_LOOKED_AT]
+    return len(rows) <= _FEW or int(np.count_nonzero(some)) <= _MOSTLY * some.size
 
 
 def never() -> bool:
@@ -47,7 +157,7 @@ def kmeans_plus_plus(
     """
     near = points - points.mean(axis=0)  # squares of numbers far from zero would drown the distances
     squares = np.einsum("ij,ij->i", near, near)  # (n,)
-    chosen = [int(rng.choice(len(points), p=weights / weights.sum()))]
+    chosen = [_drawn(weights, rng)]
     nearest = np.full(len(points), np.inf)
     while len(chosen) < k:
         if stopping():
@@ -61,9 +171,27 @@ def kmeans_plus_plus(
         if not mass.sum() > 0:  # fewer than k different points: any of those left
             mass = np.ones(len(points))
             mass[chosen] = 0
-        chosen.append(int(rng.choice(len(points), p=mass / mass.sum())))
+        chosen.append(_drawn(mass, rng))
     picked: Array = points[chosen]
     return picked
+
+
+def _drawn(mass: Array, rng: np.random.Generator) -> int:
+    """The number that ``rng.choice`` draws with these probabilities, but for a factor, without its checks."""
+    borders = (mass / mass.sum()).cumsum(dtype=np.float64)
+    return int((borders / borders[-1]).searchsorted(rng.random(), side="right"))
+
+
+def spanned(points: Array) -> tuple[Array, Callable[[Array], Array]]:
+    """Points of shape (n, d) in coordinates of the space that they span, and the way back.
+
+    Fewer points than columns are as far from one another in as many coordinates as there are points.
+    """
+    if len(points) >= points.shape[1]:
+        return points, lambda found: found
+    mean = points.mean(axis=0)
+    axes, coordinates = np.linalg.qr((points - mean).T)
+    return np.ascontiguousarray(coordinates.T), lambda found: found @ axes.T + mean
 
 
 def lloyd(
@@ -121,7 +249,7 @@ def group_sums(rows: Array, labels: Array, k: int, weights: Array | None = None)
     """Sum of the rows of each label.
 
     Rows of one label are gathered and summed by one vector-matrix product; for the sizes here that is several times
-    faster than the product with a one-hot matrix.
+    faster than the product with a one-hot matrix, unless that is small.
 
     Parameters
     ----------
@@ -137,6 +265,10 @@ def group_sums(rows: Array, labels: Array, k: int, weights: Array | None = None)
     sums
         Shape (k, d), of the rows' dtype.
     """
+    if k * rows.size <= _SMALL:
+        one_hot = np.zeros((k, len(rows)), rows.dtype)
+        one_hot[labels, np.arange(len(rows))] = 1 if weights is None else weights
+        return np.asarray(one_hot @ rows)
     sums = np.zeros((k, rows.shape[1]), rows.dtype)
     order = labels.argsort(kind="stable")
     weights = np.ones(len(rows), rows.dtype) if weights is None else weights[order]
@@ -173,7 +305,7 @@ def nearest_centres(rows: Array, centres: Array, norms: Array | None = None) -> 
         scores *= -2
         scores += squared_norms(centres) if norms is None else norms
         labels = scores.argmin(axis=1)
-        squared = np.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
+        squared = scores[np.arange(len(rows)), labels]
         squared += squared_norms(rows)
     return labels, np.maximum(squared, 0)
 

@@ -36,6 +36,10 @@ KERNEL(trees_plant);
 KERNEL(trees_dense);
 KERNEL(trees_sparse);
 
+/* kmeans.c */
+KERNEL(kmeans_assign);
+KERNEL(kmeans_distances);
+
 /* replies.c */
 KERNEL(replies);
 
@@ -72,6 +76,10 @@ static PyMethodDef functions[] = {
     FUNCTION(trees_plant),
     FUNCTION(trees_dense),
     FUNCTION(trees_sparse),
+
+    /* kmeans.c */
+    FUNCTION(kmeans_assign),
+    FUNCTION(kmeans_distances),
 
     /* replies.c */
     FUNCTION(replies),
