@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -15,13 +17,20 @@ from ..recordio.batch import CSR, Array, Batch
 from ..recordio.content import MediaType, decode_body, format_of, parse_media_type
 from .bodies import Places, check_encoding
 from .encode import MEDIA_TYPES, choose, encode, encode_row_texts
+from .plain import PING, Plain, Reply
 from .refusals import RefusedError, allow, http_verdict, refusal, verdict
 from .selected import encode_selected
 from .settings import MIB, Settings, usable_cores
 
-__all__ = ["Endpoint", "create_app"]
+__all__ = ["SHORTCUTS", "Endpoint", "create_app", "ping", "ping_plainly"]
+
+SHORTCUTS: Final = "clary.shortcuts"
+"""Name among an application's extensions of what `quick` may answer in its place."""
 
 _PATHS: Final = "POST to /invocations, GET /ping or /execution-parameters"
+
+_TEXTS: Final = 64
+"""Values of a header field that are remembered."""
 
 _BATCH_PAYLOAD_MB: Final = 6
 _BATCH_TOTAL_MB: Final = 100
@@ -45,12 +54,19 @@ def create_app(model: Model, algorithm: Algorithm, settings: Settings) -> Flask:
     app.after_request(places.finish)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _error)
+    app.extensions[SHORTCUTS] = {"GET /ping": ping_plainly, "POST /invocations": endpoint.invoked_plainly}
     return app
 
 
 def ping() -> Response:
     """Say that all is well, with an empty body."""
-    return Response(status=200, content_type="text/plain; charset=utf-8")
+    return Response(PING.body, content_type=PING.content_type)
+
+
+def ping_plainly(request: Plain, body: bytes) -> Reply:
+    """Say so to who asked plainly."""
+    del request, body
+    return PING
 
 
 class Endpoint:
@@ -78,6 +94,9 @@ class Endpoint:
         self._settings = settings
         self._offers = _offers(algorithm, settings.default_accept)
         self._places = places
+        # of texts that come again and again
+        self._media_type = functools.lru_cache(_TEXTS)(self._media_type_of)
+        self._choice = functools.lru_cache(_TEXTS)(self._choice_for)
 
     def execution_parameters(self) -> Response:
         """How a batch transform had better send its records."""
@@ -92,17 +111,37 @@ class Endpoint:
 
     def invocations(self) -> Response:
         """Predict for the rows of the request."""
-        with self._places.predicting():  # who could not be answered need not send a body
-            check_encoding()
-            media = self._content_type()
-        body = self._places.body(self._settings.max_payload)
-        if not body:
+        fields, most = request.headers, self._settings.max_payload
+        reply = self._reply(lambda name: fields.get(name, ""), lambda: self._places.body(most))
+        if reply is None:
             return Response(status=204, content_type="text/plain; charset=utf-8")
-        with self._places.predicting():
-            return self._answer(body, media)
+        return Response(reply.body, content_type=reply.content_type)
 
-    def _answer(self, body: bytes, media: MediaType) -> Response:
-        answer = choose(request.headers.get("Accept", ""), self._offers, self._manners.unsupported_accept)
+    def invoked_plainly(self, request: Plain, body: bytes) -> Reply | None:
+        """Predict for the rows of a plain request; None where anything is wrong, which `invocations` finds again.
+
+        So there is one place that refuses.
+        """
+        most = self._settings.max_payload
+        if most and len(body) > most:
+            return None
+        try:
+            return self._reply(request.field, lambda: body)
+        except Exception:  # noqa: BLE001  # it comes again there
+            return None
+
+    def _reply(self, field: Callable[[str], str], read: Callable[[], bytes]) -> Reply | None:
+        """The answer to a request with these header fields and the body that `read` gives; None if it is empty."""
+        with self._places.predicting():  # who could not be answered need not send a body
+            check_encoding(field("Content-Encoding"))
+            media = self._media_type(field("Content-Type"))
+        if not (body := read()):
+            return None
+        with self._places.predicting():
+            return self._answer(body, media, field("Accept"))
+
+    def _answer(self, body: bytes, media: MediaType, accept: str) -> Reply:
+        answer = self._choice(accept)
         name = format_of(media).name
         try:
             batch = decode_body(body, media)
@@ -112,7 +151,7 @@ class Endpoint:
             predicted = self._predicted(self._checked(batch, name), answer, batch)
         except UserError as error:
             raise RefusedError(400, self._manners.unpredictable(str(error))) from error
-        return Response(predicted, content_type=MEDIA_TYPES[answer])
+        return Reply(predicted, MEDIA_TYPES[answer])
 
     def _predicted(self, features: Array | CSR, answer: str, batch: Batch) -> bytes:
         """The answer's body."""
@@ -125,10 +164,14 @@ class Endpoint:
             return encode_row_texts(predictions)
         return encode(predictions, answer, batch.ids)
 
-    def _content_type(self) -> MediaType:
+    def _choice_for(self, accept: str) -> str:
+        """Name of the response's format."""
+        return choose(accept, self._offers, self._manners.unsupported_accept)
+
+    def _media_type_of(self, content_type: str) -> MediaType:
         """The request's content type, which has to be one that can be read."""
         manners = self._manners
-        media = parse_media_type(request.headers.get("Content-Type") or manners.default_request)
+        media = parse_media_type(content_type or manners.default_request)
         try:
             name = format_of(media).name
         except UnsupportedContentTypeError:
@@ -151,12 +194,9 @@ class Endpoint:
             fits = width - self._manners.spare_columns <= features.shape[1] <= width
         if not fits:
             raise DataError(self._manners.wrong_width(format_name, batch.width, width))
-        with np.errstate(over="ignore"):  # found below as infinite
-            features = (
-                features.astype(np.float32, copy=False)
-                if isinstance(features, np.ndarray)
-                else features.astype(np.float32)
-            )
+        if isinstance(features, CSR) or features.dtype != np.float32:
+            with np.errstate(over="ignore"):  # found below as infinite
+                features = features.astype(np.float32)
         _check_numbers(features, missing=self._algorithm.missing)
         return features
 
@@ -178,8 +218,9 @@ def _offers(algorithm: Algorithm, default: str) -> tuple[str, ...]:
 def _check_numbers(features: Array | CSR, *, missing: bool) -> None:
     """Refuse numbers that are none; NaN is allowed where it stands for a missing value."""
     values = features.values if isinstance(features, CSR) else features
-    odd = np.isinf(values) if missing else ~np.isfinite(values)
-    if odd.any():
+    good = ~np.isinf(values) if missing else np.isfinite(values)
+    if not good.all():
+        odd = ~good
         what = "missing (NaN)" if np.isnan(values[odd]).any() else "infinite"
         raise DataError(f"found {what} values in row {_first_row(features, odd)}")
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
+from queue import Empty, SimpleQueue
 from typing import Final
 
 from flask import Response, request
@@ -51,7 +52,9 @@ class Places:
 
     def __init__(self, predictions: int) -> None:
         self._count = predictions
-        self._predictions = threading.BoundedSemaphore(predictions)
+        self._predictions: SimpleQueue[None] = SimpleQueue()  # of places; faster than a semaphore
+        for _ in range(predictions):
+            self._predictions.put(None)
         self._readers = threading.BoundedSemaphore(READERS)
 
     @contextmanager
@@ -63,12 +66,15 @@ class Places:
         PlatformError
             When all are taken.
         """
-        if not self._predictions.acquire(blocking=False):
-            raise PlatformError(f"all {self._count} places are taken by running requests: try again later")
+        try:
+            self._predictions.get_nowait()
+        except Empty:
+            text = f"all {self._count} places are taken by running requests: try again later"
+            raise PlatformError(text) from None
         try:
             yield
         finally:
-            self._predictions.release()
+            self._predictions.put(None)
 
     def body(self, limit: int) -> bytes:
         """The whole body of the request, chunked or not; `limit` is in bytes, 0 for none.
@@ -114,9 +120,9 @@ class Places:
             self._readers.release()
 
 
-def check_encoding() -> None:
+def check_encoding(encoding: str) -> None:
     """Refuse a compressed body."""
-    encoding = request.headers.get("Content-Encoding", "").strip()
+    encoding = encoding.strip()
     if encoding.lower() not in ("", "identity"):
         raise UnsupportedContentTypeError(f"content-encoding {encoding} not supported: send the body as it is")
 

@@ -9,6 +9,7 @@ a large JSON body, stops all threads of its process.
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import time
 from collections.abc import Iterable, MutableMapping
@@ -24,7 +25,7 @@ from gunicorn.workers.gthread import ThreadWorker
 if TYPE_CHECKING:
     from gunicorn.workers.gthread import TConn
 
-__all__ = ["AccessLog", "Worker"]
+__all__ = ["AccessLog", "Worker", "log_answer"]
 
 _LOG: Final = logging.getLogger("clary")
 
@@ -41,21 +42,26 @@ _PIECE: Final = 1 << 16
 _TEXT: Final = 300
 """Most characters of a refusal or a path: it may quote what the client sent."""
 
+_UNPRINTABLE: Final = re.compile("[^ -~]")
+
 
 class AccessLog(Logger):
     """gunicorn's log, in which a request is one line among ours."""
 
     def access(self, resp: Any, req: Any, environ: MutableMapping[str, Any], request_time: timedelta) -> None:
-        """Log a request that was answered; those that ask whether we live, again and again, only if they fail."""
-        quiet = req.path == "/ping" and resp.status_code == HTTPStatus.OK
-        took = request_time.total_seconds() * 1000
+        """Log a request that was answered."""
         target = environ.get("HTTP_X_AMZN_SAGEMAKER_TARGET_MODEL", "")
-        words = (req.method, req.path, resp.status_code, resp.sent, "bytes", f"{took:.1f} ms", target)
-        _LOG.log(
-            logging.DEBUG if quiet else logging.INFO,
-            "%s",
-            " ".join(_printable(str(word)) for word in words if word != ""),
-        )
+        log_answer(req.method, req.path, resp.status_code, resp.sent, request_time.total_seconds(), target)
+
+
+def log_answer(method: str, path: str, status: int, sent: int, seconds: float, target: str) -> None:
+    """Write a line about a request; about those that ask whether we live, again and again, only if they fail."""
+    level = logging.DEBUG if path == "/ping" and status == HTTPStatus.OK else logging.INFO
+    if _LOG.isEnabledFor(level):
+        line = f"{_printable(method)} {_printable(path)} {status} {sent} bytes {seconds * 1000:.1f} ms"
+        text = f"{line} {_printable(target)}" if target else line
+        # nobody asks from where in the code these lines come, and to find it out takes longer than to write them
+        _LOG.handle(logging.LogRecord(_LOG.name, level, __file__, 0, text, (), None))
 
 
 class Worker(ThreadWorker):
@@ -152,7 +158,7 @@ class _Body:
 
 def _printable(text: str) -> str:
     """A text without what would spoil a line, and not too long."""
-    return "".join(char if "!" <= char <= "~" or char == " " else "?" for char in text[:_TEXT])
+    return _UNPRINTABLE.sub("?", text[:_TEXT])
 
 
 def _status(error: ParseException) -> int:

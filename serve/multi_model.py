@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 from ..algorithms.registry import open_artifact
-from .app import Endpoint, ping
+from .app import SHORTCUTS, Endpoint, ping, ping_plainly
 from .bodies import Places
 from .models import Models, ModelsError, Slot, map_large_pieces
 from .refusals import RefusedError, allow, http_verdict, one_line, refusal, verdict
@@ -60,6 +60,7 @@ def create_app(settings: Settings) -> Flask:
     app.teardown_request(server.end)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _error)
+    app.extensions[SHORTCUTS] = {"GET /ping": ping_plainly}
     return app
 
 

@@ -197,6 +197,13 @@ SETTINGS: Final = (
         "Ports of this machine, separated by commas: each request goes to the servers there, one after the other.",
     ),
     Setting(
+        "quick",
+        {"CLARY_QUICK": _is_true},
+        "true",
+        "Whether plain requests to /ping and /invocations are answered past gunicorn's reader and Flask, which is "
+        "several times as fast; all others, and with false these too, go through them. The answers are the same.",
+    ),
+    Setting(
         "model_dir",
         {"SAGEMAKER_BASE_DIR": _model_dir},
         "/opt/ml",
@@ -234,6 +241,7 @@ class Settings:
     ensemble: bool
     multi_model: bool
     pipeline: tuple[int, ...]
+    quick: bool
     model_dir: Path
     log_level: int
 

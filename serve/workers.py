@@ -133,7 +133,7 @@ def _run(app: Wsgi, settings: Settings, descriptor: int) -> None:
     options = {
         "bind": f"fd://{descriptor}",
         "workers": settings.workers,
-        "worker_class": f"{__package__}.connections.Worker",  # gunicorn 22 wants a name
+        "worker_class": f"{__package__}.{'quick' if settings.quick else 'connections'}.Worker",  # gunicorn 22: a name
         "threads": settings.threads + SPARE_THREADS,
         "worker_connections": settings.threads + SPARE_THREADS + IDLE_CONNECTIONS,
         "timeout": settings.timeout,

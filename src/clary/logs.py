@@ -23,6 +23,20 @@ class _StdoutHandler(logging.Handler):
         emit(self.format(record))
 
 
+class _Formatter(logging.Formatter):
+    """Makes the text of a second's time once: libc looks for the time zone's file each time."""
+
+    _made: tuple[int, str | None, str] = (0, None, "")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        """The time of a line, whole seconds."""
+        second = int(record.created)
+        made = self._made
+        if made[:2] != (second, datefmt):
+            made = self._made = second, datefmt, super().formatTime(record, datefmt)
+        return made[2]
+
+
 def emit(line: str) -> None:
     """Write one line to standard output, unbuffered and in one piece."""
     sys.stdout.write(line + "\n")
@@ -36,7 +50,7 @@ def setup(level: int = logging.INFO) -> logging.Logger:
     logger.propagate = False
     if not logger.handlers:
         handler = _StdoutHandler()
-        handler.setFormatter(logging.Formatter(LINE_FORMAT, TIME_FORMAT))
+        handler.setFormatter(_Formatter(LINE_FORMAT, TIME_FORMAT))
         logger.addHandler(handler)
     return logger
 
@@ -44,4 +58,4 @@ def setup(level: int = logging.INFO) -> logging.Logger:
 def style(line: str, time: str) -> None:
     """Give the lines of the logger another form; `line` and `time` are those of `logging.Formatter`."""
     for handler in logging.getLogger("clary").handlers:
-        handler.setFormatter(logging.Formatter(line, time))
+        handler.setFormatter(_Formatter(line, time))

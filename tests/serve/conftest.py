@@ -77,13 +77,19 @@ class Server:
 Start = Callable[..., Server]
 
 
+@pytest.fixture(scope="module", params=["true", "false"], ids=["quick", "slow"])
+def quick(request: pytest.FixtureRequest) -> str:
+    """Whether servers answer plain requests past gunicorn's reader and Flask: every test holds both ways."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+def start(tmp_path_factory: pytest.TempPathFactory, quick: str) -> Iterator[Start]:
     """A function that starts a server: ``start(*command, **environment)``."""
     servers: list[Server] = []
 
     def begin(*command: object, **environment: object) -> Server:
-        env = {**os.environ, "SAGEMAKER_BIND_TO_PORT": "0", "SAGEMAKER_MODEL_SERVER_WORKERS": "1"}
+        env = {**os.environ, "SAGEMAKER_BIND_TO_PORT": "0", "SAGEMAKER_MODEL_SERVER_WORKERS": "1", "CLARY_QUICK": quick}
         env |= {name: str(value) for name, value in environment.items()}
         log = tmp_path_factory.mktemp("log") / "log"
         words = [sys.executable, *map(str, command or ("-m", "clary.serve.workers"))]

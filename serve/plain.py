@@ -1,0 +1,109 @@
+"""Requests that are plain: read at a glance, because they are written as nearly every client writes them.
+
+What is not plain need not be wrong: it is left to gunicorn, which knows all of HTTP. So nothing is refused here, and
+whatever might be read in two ways is not plain.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["PING", "Plain", "Reply", "Shortcuts", "plain"]
+
+_LONGEST: Final = 1 << 18
+"""Most bytes of a plain request's body; for a larger one it does not matter how its head is read."""
+
+_HEAD: Final = 1 << 13
+"""Most bytes of a head; within it no line is longer than gunicorn allows."""
+
+_REQUEST: Final = re.compile(
+    rb"(POST /invocations|GET /ping) HTTP/1\.1\r\n((?:[!#$%&'*+.^`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r\n){0,100})\r\n"
+)
+"""Request line and fields; a name with an underscore is one that gunicorn wonders about, and 100 are all it takes."""
+
+_HOST: Final = re.compile(r"[0-9A-Za-z.-]+(?::[1-9][0-9]{0,3})?")
+_LENGTH: Final = re.compile(r"[0-9]{1,7}")
+
+_KNOWN: Final = frozenset(
+    (
+        *("accept", "accept-encoding", "accept-language", "cache-control", "connection", "content-encoding"),
+        *("content-length", "content-type", "host", "origin", "pragma", "referer", "traceparent", "tracestate"),
+        *("user-agent", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-real-ip", "x-request-id"),
+    )
+)
+"""Fields that change nothing about how a request is read, or that are looked at below."""
+
+_AMAZON: Final = "x-amz"
+"""How fields of the platform begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A plain request.
+
+    Parameters
+    ----------
+    line
+        Method and path.
+    fields
+        Texts by their names in lower case.
+    start, end
+        Where its body begins and ends in the bytes that have come, or will.
+    """
+
+    line: str
+    fields: Mapping[str, str]
+    start: int
+    end: int
+
+    def field(self, name: str) -> str:
+        """A header field's text, empty where there is none."""
+        return self.fields.get(name.lower(), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a request is answered with: status 200, and this."""
+
+    body: bytes
+    content_type: str
+
+
+PING: Final = Reply(b"", "text/plain; charset=utf-8")
+"""All is well."""
+
+Shortcuts = Mapping[str, Callable[[Plain, bytes], "Reply | None"]]
+"""For each method and path what answers a request and its body; None is for one that is better asked otherwise."""
+
+
+def plain(data: bytes) -> Plain | None:
+    r"""The request at the beginning of `data`, if its head is there and plain.
+
+    Examples
+    --------
+    >>> request = plain(b"POST /invocations HTTP/1.1\r\nContent-Type: text/csv\r\nContent-Length: 3\r\n\r\n6,8")
+    >>> request.line, request.field("Content-Type"), request.start, request.end
+    ('POST /invocations', 'text/csv', 73, 76)
+    >>> plain(b"POST /invocations HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n6,8\r\n0\r\n\r\n")
+    """
+    found = _REQUEST.match(data, 0, _HEAD)
+    if found is None:
+        return None
+    line, head = found[1].decode(), found[2].decode("latin-1")
+    lines = [field.partition(":") for field in head.split("\r\n")[:-1]]
+    fields = {name.lower(): value.strip(" \t") for name, _, value in lines}
+    if len(fields) < len(lines) or not all(name in _KNOWN or name.startswith(_AMAZON) for name in fields):
+        return None
+    if fields.get("connection", "keep-alive").lower() != "keep-alive":
+        return None
+    if "host" in fields and not _HOST.fullmatch(fields["host"]):
+        return None
+    length = fields.get("content-length", "")
+    if line == "GET /ping":
+        return None if length else Plain(line, fields, found.end(), found.end())
+    if not _LENGTH.fullmatch(length) or int(length) > _LONGEST:
+        return None
+    return Plain(line, fields, found.end(), found.end() + int(length))
