@@ -97,12 +97,14 @@ class Silence:
 
 
 def images() -> tuple[str, Array, Array]:
-    """Name, training rows and test rows."""
+    """Name, training rows and test rows of 784 columns; digits, drawn as large, where MNIST is absent."""
     if MNIST.exists():
         return "MNIST", _pixels("train"), _pixels("t10k")
-    digits = import_module("sklearn.datasets").load_digits().data.astype(np.float32)
-    order = np.random.default_rng(0).permutation(len(digits))
-    return "digits", digits[order[:1400]], digits[order[1400:]]
+    digits = import_module("sklearn.datasets").load_digits().images.astype(np.float32)
+    drawn = np.kron(digits, np.full((1, 3, 3), 15, np.float32))  # from 8 × 8 to 24 × 24, from 0-16 to 0-240
+    rows = np.pad(drawn, ((0, 0), (2, 2), (2, 2))).reshape(-1, 784)
+    order = np.random.default_rng(0).permutation(len(rows))
+    return "digits", rows[order[:1400]], rows[order[1400:]]
 
 
 def _pixels(name: str) -> Array:
