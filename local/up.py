@@ -28,6 +28,7 @@ __all__ = ["up"]
 
 _LOOPBACK: Final = "127.0.0.1"
 _S3_THREADS: Final = 16
+_TICK: Final = 0.2  # seconds
 _LAST: Final = 30  # seconds for the end of everything
 
 
@@ -83,7 +84,8 @@ def _run(folder: StateFolder, address: Address, executor: str, listening: socket
             threading.Thread(target=_take_up, args=[platform], daemon=True).start()
             folder.write(address)
             _greet(folder, address)
-            serving.join()
+            while serving.is_alive():  # Python handles a signal that another thread gets when this one wakes
+                serving.join(_TICK)
             raise PlatformError("the server has ended by itself")
         except (KeyboardInterrupt, SystemExit):
             last = threading.Timer(_LAST, os._exit, [0])  # whatever hangs: all that matters is on disk
