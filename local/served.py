@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..containers.endpoint import LOOPBACK, alive
+from ..containers.registries import algorithm_of
 from ..containers.tree import Tree
 from ..errors import ClaryError, PlatformError
 from ..serve.settings import usable_cores
@@ -228,7 +229,7 @@ class Served:
         container = Container(
             name,
             definition["Image"],
-            self._platform.algorithm_of(definition["Image"]),
+            algorithm_of(definition["Image"]),
             "serve",
             tree,
             environment,

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 from ..containers.pipeline import LIMITS
+from ..containers.registries import algorithm_of
 from ..containers.tree import Tree
 from .endpoints import KIND as ENDPOINT
 from .endpoints import Endpoint, live_endpoint
@@ -239,7 +240,7 @@ def _check_container(call: Call, host: str, definition: Mapping[str, Any], *, al
             raise ValidationException("a container of Mode MultiModel has to be the only one of its model")
         if not definition.get("ModelDataUrl", "").startswith("s3://"):
             raise ValidationException("ModelDataUrl has to be the s3:// prefix that the archives are in")
-    container = Container(host, image, call.platform.algorithm_of(image), "serve", Tree(call.platform.folder.path))
+    container = Container(host, image, algorithm_of(image), "serve", Tree(call.platform.folder.path))
     call.platform.executor_of(container)
 
 
