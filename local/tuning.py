@@ -9,7 +9,7 @@ from .faults import ResourceInUse, ResourceNotFound, ValidationException
 from .job_thread import UNFINISHED
 from .operations import Call, operation
 from .platform import Platform
-from .store import Listing, TakenError, Thing
+from .store import Listing, TakenError, Thing, start_of, token_of
 from .tuning_checks import complete
 from .tuning_job import KIND, TuningJob
 from .tuning_results import Result, best, converged, counters, not_improving, results_of
@@ -110,10 +110,10 @@ def list_training_jobs_for_hyper_parameter_tuning_job(call: Call) -> Mapping[str
     if by == "FinalObjectiveMetricValue":  # AWS leaves the others out, too
         found = [result for result in found if result.value is not None]
     found.sort(key=_ORDERS[by], reverse=asked.get("SortOrder") == "Descending")
-    start, count = _offset(asked.get("NextToken", "0")), asked.get("MaxResults", _PAGE)
+    start, count = start_of(asked.get("NextToken")), asked.get("MaxResults", _PAGE)
     return {
         "TrainingJobSummaries": [result.summary() for result in found[start : start + count]],
-        "NextToken": str(start + count) if start + count < len(found) else None,
+        "NextToken": token_of(start + count) if start + count < len(found) else None,
     }
 
 
@@ -184,10 +184,3 @@ _ORDERS: Final[Mapping[str, Callable[[Result], Any]]] = {
     "Status": lambda result: (result.thing.status, result.thing.name),
     "FinalObjectiveMetricValue": lambda result: result.value,
 }
-
-
-def _offset(token: str) -> int:
-    """Where a page begins."""
-    if not token.isdecimal() or len(token) > 9:
-        raise ValidationException(f"NextToken {token!r} is none of this service's")
-    return int(token)
