@@ -17,7 +17,7 @@ from .faults import ValidationException
 from .operations import Call, operation
 from .platform import Platform
 from .served import containers_of
-from .store import Listing, TakenError, Thing, insist
+from .store import Listing, Thing, insist
 
 __all__ = ["take_up_endpoints"]
 
@@ -194,13 +194,11 @@ def _take_up(platform: Platform, name: str) -> None:
 
 def _added(call: Call, kind: str, name: str, document: Mapping[str, Any], status: str = "") -> str:
     """Keep a new thing with its tags, and tell its ARN."""
-    arn = call.arn(kind, name)
-    try:
-        call.platform.store.add(kind, name, {key: document[key] for key in document if key != "Tags"}, status=status)
-    except TakenError as error:
-        raise ValidationException(f'Cannot create already existing {_CALLED[kind]} "{arn}".') from error
-    call.platform.store.tag(arn, {tag["Key"]: tag["Value"] for tag in document.get("Tags", ())})
-    return arn
+
+    def taken(arn: str) -> ValidationException:
+        return ValidationException(f'Cannot create already existing {_CALLED[kind]} "{arn}".')
+
+    return call.add(kind, name, document, taken, status=status)
 
 
 def _found(call: Call, kind: str, name: str) -> Thing:

@@ -174,9 +174,9 @@ class Store:
         try:
             with self._change() as session:
                 session.add(row)
-                if tags is not None:
-                    session.add_all(_Tag(arn=tags[0], key=key, value=value) for key, value in tags[1].items())
                 session.flush()
+                if tags is not None:
+                    _tag(session, *tags)
                 return _thing(row)
         except IntegrityError as error:
             raise TakenError(f"there is a {kind} {name}") from error
@@ -295,8 +295,7 @@ class Store:
     def tag(self, arn: str, tags: Mapping[str, str]) -> None:
         """Add or replace tags of a thing."""
         with self._change() as session:
-            for key, value in tags.items():
-                session.merge(_Tag(arn=arn, key=key, value=value))
+            _tag(session, arn, tags)
 
     def untag(self, arn: str, keys: Sequence[str] | None = None) -> None:
         """Remove tags of a thing, by default all."""
@@ -331,6 +330,11 @@ def _prepare(connection: Any, _record: Any) -> None:
     """Set up a connection: readers do not wait for a writer, and what is written survives a kill."""
     for line in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {line}")
+
+
+def _tag(session: Session, arn: str, tags: Mapping[str, str]) -> None:
+    for key, value in tags.items():
+        session.merge(_Tag(arn=arn, key=key, value=value))
 
 
 def _thing(row: _Row) -> Thing:

@@ -72,6 +72,10 @@ class TrainingJob(JobThread):
     """
 
     kind = KIND
+    noun = "TrainingJob"
+    status = f"{noun}Status"
+    called = "training job"
+    title = "Training job"
 
     def __init__(self, platform: Platform, name: str, lost: str | None = None) -> None:
         super().__init__(platform, name)
@@ -81,6 +85,11 @@ class TrainingJob(JobThread):
         self._metrics = MetricLines(())
         self._region = platform.region
         self._stream = ""
+
+    @staticmethod
+    def note_stopping(document: dict[str, Any]) -> None:
+        """Note that it goes over to its end."""
+        move(document, "Stopping", MESSAGES["Stopping"], time.time())
 
     def work(self) -> dict[str, Any]:
         """Train, and give the model away."""
