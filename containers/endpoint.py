@@ -19,7 +19,7 @@ from .engine import Child
 from .screen import write
 from .tree import Tree, workspace
 
-__all__ = ["LOOPBACK", "alive", "check_port", "endpoint", "hint", "place", "serve", "served"]
+__all__ = ["LOOPBACK", "alive", "check_port", "endpoint", "free_port", "hint", "place", "serve", "served"]
 
 LOOPBACK: Final = "127.0.0.1"
 _GRACE: Final = 30  # seconds between SIGTERM and SIGKILL, as SageMaker gives an endpoint
@@ -48,7 +48,7 @@ def serve(
     if len(models) > 1:
         raise UsageError(f"{len(models)} models, {' and '.join(map(str, models))}: to ask them in a row add --pipeline")
     [model] = models
-    port = port or _free_port()
+    port = port or free_port()
     environment = dict(map(variable, variables)) | {"CLARY_BIND": host, "SAGEMAKER_BIND_TO_PORT": str(port)}
     if workers is not None:
         environment["SAGEMAKER_MODEL_SERVER_WORKERS"] = str(workers)
@@ -103,7 +103,7 @@ def served(folder: Path, environment: Mapping[str, str]) -> Iterator[int]:
     PlatformError
         When it ends for another reason, also in the block, or does not answer ``/ping`` in time.
     """
-    port = _free_port()
+    port = free_port()
     where = {"CLARY_BIND": LOOPBACK, "SAGEMAKER_BIND_TO_PORT": str(port)}
     with workspace(None) as tree, tempfile.TemporaryFile() as log:
         place(folder, tree)
@@ -155,7 +155,8 @@ def alive(host: str, port: int) -> bool:
             return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens at now."""
     with socket.create_server((LOOPBACK, 0)) as probe:
         port: int = probe.getsockname()[1]
         return port

@@ -142,13 +142,16 @@ class Server:
 
     def _get(self, path: str, timeout: float) -> tuple[int, bytes]:
         """Status and body of a question of ours; status 0 where nobody answers."""
-        with closing(http.client.HTTPConnection(*self._address, timeout=timeout)) as connection:
+        with closing(_Connection(self._address, timeout, self._closed)) as connection:
+            with self._lock:
+                self._connections.append(connection)
             try:
-                connection.request("GET", path)
-                response = connection.getresponse()
-                return response.status, response.read()
-            except _BROKEN:
+                return connection.get(path)
+            except (*_BROKEN, ServerGoneError):
                 return 0, b""
+            finally:
+                with self._lock:
+                    self._connections.remove(connection)
 
 
 class _Connection:
@@ -168,6 +171,13 @@ class _Connection:
         self._connect()
         return self._ask(body, headers)
 
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Status and body of what is at a path."""
+        self._connect()
+        self._http.request("GET", path)
+        response = self._http.getresponse()
+        return response.status, response.read()
+
     def cut(self) -> None:
         """End the request that is under way."""
         if (sock := self._http.sock) is not None:
@@ -179,8 +189,7 @@ class _Connection:
         self._http.close()
 
     def _connect(self) -> None:
-        if self._closed.is_set():
-            raise ConnectionAbortedError("the job has ended")
+        self._check()
         try:
             self._http.connect()
         except OSError as error:
@@ -188,6 +197,11 @@ class _Connection:
                 f"nobody takes connections at {self._http.host}:{self._http.port}: {error}"
             ) from error
         self._http.sock.settimeout(self._timeout)
+        self._check()  # whoever cut connections meanwhile has not seen this one
+
+    def _check(self) -> None:
+        if self._closed.is_set():
+            raise ConnectionAbortedError("the job has ended")
 
     def _ask(self, body: Body, headers: Mapping[str, str]) -> tuple[int, bytes]:
         expired = threading.Event()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import select
-import socket
 import struct
 import threading
 import time
@@ -15,13 +14,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from ..containers.endpoint import LOOPBACK, free_port
 from ..errors import ClaryError, MissingExtraError, PlatformError, UserError
 from .executors import Container, usable_memory
 from .folder import DOCKER
 
 __all__ = ["Dockers"]
 
-_LOOPBACK: Final = "127.0.0.1"
 _PORT: Final = 8080
 _PULL: Final = 600.0  # seconds
 _TICK: Final = 0.1  # seconds
@@ -194,7 +193,7 @@ class _Place:
             )
         self._container = container
         self._network = network
-        self._port = _free_port() if network is None and container.word == "serve" else _PORT
+        self._port = free_port() if network is None and container.word == "serve" else _PORT
         self._published = network is not None and container.word == "serve" and not container.isolated
 
     @property
@@ -214,7 +213,7 @@ class _Place:
         if self._network is None:
             return {**options, "network_mode": "none" if container.isolated else "host"}
         if self._published:
-            options["ports"] = {f"{_PORT}/tcp": (_LOOPBACK,)}  # any free port there
+            options["ports"] = {f"{_PORT}/tcp": (LOOPBACK,)}  # any free port there
         alias = EndpointConfig("1.22", aliases=[container.name])
         return {**options, "network": self._network, "networking_config": {self._network: alias}}
 
@@ -229,18 +228,18 @@ class _Place:
         if container.word == "serve":
             environment["SAGEMAKER_BIND_TO_PORT"] = str(self._port)
             if self._network is None:
-                environment["CLARY_BIND"] = _LOOPBACK
+                environment["CLARY_BIND"] = LOOPBACK
         return environment
 
     def address(self, settings: Mapping[str, Any]) -> tuple[str, int]:
         """Where its server is, by what the engine says of its network; port 0 where it has ended already."""
         if self._published:
             bound = (settings.get("Ports") or {}).get(f"{_PORT}/tcp")
-            return _LOOPBACK, int(bound[0]["HostPort"]) if bound else 0
+            return LOOPBACK, int(bound[0]["HostPort"]) if bound else 0
         if self._network is None:
-            return _LOOPBACK, self._port
+            return LOOPBACK, self._port
         host = settings["Networks"][self._network]["IPAddress"]
-        return (host, _PORT) if host else (_LOOPBACK, 0)
+        return (host, _PORT) if host else (LOOPBACK, 0)
 
 
 class _Contained:
@@ -397,9 +396,3 @@ def _remove(client: Any, labels: Mapping[str, str]) -> None:
 
 def _having(labels: Mapping[str, str]) -> dict[str, list[str]]:
     return {"label": [f"{name}={value}" for name, value in labels.items()]}
-
-
-def _free_port() -> int:
-    with socket.create_server((_LOOPBACK, 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port

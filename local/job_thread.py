@@ -55,6 +55,18 @@ class JobThread(threading.Thread):
     kind: ClassVar[str]
     """As in the job's ARN."""
 
+    noun: ClassVar[str]
+    """How the names of fields begin."""
+
+    status: ClassVar[str]
+    """The field of the status."""
+
+    called: ClassVar[str]
+    """How people are told of such a job."""
+
+    title: ClassVar[str]
+    """The same in full, at the beginning of a sentence."""
+
     def __init__(self, platform: Platform, name: str) -> None:
         super().__init__(name=f"{self.kind} {name}", daemon=True)
         self.platform = platform
@@ -71,6 +83,10 @@ class JobThread(threading.Thread):
                 return
             job = platform.jobs[cls.kind, name] = cls(platform, name, *given)
         job.start()
+
+    @staticmethod
+    def note_stopping(document: dict[str, Any]) -> None:
+        """Note what else there is to be known of a job that is to stop."""
 
     @abstractmethod
     def work(self) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from ..containers.registries import algorithm_of
 from ..errors import ClaryError
 from ..logs import emit
 from .executors import Container, Executor
@@ -91,10 +90,6 @@ class Platform:
         found = self.docker if container.algorithm is None else self.executor
         found.check(container)
         return found
-
-    def algorithm_of(self, image: str) -> str | None:
-        """The algorithm of ours that an image stands for."""
-        return algorithm_of(image)
 
     def sweep(self) -> None:
         """End containers that nobody looks after any more."""

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import itertools
 import os
-import socket
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from ..containers.endpoint import LOOPBACK, free_port
 from ..containers.engine import Child
 from ..errors import UserError
 from .executors import Container, usable_memory
 
 __all__ = ["Processes"]
 
-_LOOPBACK: Final = "127.0.0.1"
 _STARTED: Final = itertools.count()
 _OURS: Final = ("AWS_", "CLARY_", "SAGEMAKER_", "SM_")  # variables of the platform that are none of a job's business
 
@@ -51,13 +50,13 @@ class _Process:
     """One of them; implements `clary.local.executors.Running`."""
 
     def __init__(self, container: Container) -> None:
-        self._port = _free_port() if container.word == "serve" else 0
+        self._port = free_port() if container.word == "serve" else 0
         environment = {**container.environment}
         if container.algorithm is not None:  # else it is our own, before others in a row
             environment = {name: value for name, value in environment.items() if not name.startswith(_NOT_TAKEN)}
             environment["CLARY_ALGORITHM"] = container.algorithm
         if container.word == "serve":
-            environment |= {"CLARY_BIND": _LOOPBACK, "SAGEMAKER_BIND_TO_PORT": str(self._port)}
+            environment |= {"CLARY_BIND": LOOPBACK, "SAGEMAKER_BIND_TO_PORT": str(self._port)}
         self._child = Child(container.word, container.tree, environment, grace=0, base=_surroundings())
         _limit(self._child.pid, container)
 
@@ -74,7 +73,7 @@ class _Process:
     @property
     def address(self) -> tuple[str, int]:
         """Where its server listens."""
-        return _LOOPBACK, self._port
+        return LOOPBACK, self._port
 
     def lines(self) -> Iterator[bytes]:
         """Its output."""
@@ -107,9 +106,3 @@ def _limit(process: int, container: Container) -> None:
     if container.instance.cpus is not None and container.instance.cpus < len(cores):
         first = next(_STARTED) % len(cores)  # so that small instances do not all share the same
         os.sched_setaffinity(process, (cores[first:] + cores[:first])[: container.instance.cpus])
-
-
-def _free_port() -> int:
-    with socket.create_server((_LOOPBACK, 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 from ..containers.pipeline import LIMITS
+from ..containers.registries import algorithm_of
 from ..containers.tree import Tree
 from .endpoints import KIND as ENDPOINT
 from .endpoints import Endpoint, live_endpoint
@@ -16,7 +17,7 @@ from .faults import ValidationException
 from .operations import Call, operation
 from .platform import Platform
 from .served import containers_of
-from .store import Listing, TakenError, Thing, insist
+from .store import Listing, Thing, insist
 
 __all__ = ["take_up_endpoints"]
 
@@ -193,13 +194,11 @@ def _take_up(platform: Platform, name: str) -> None:
 
 def _added(call: Call, kind: str, name: str, document: Mapping[str, Any], status: str = "") -> str:
     """Keep a new thing with its tags, and tell its ARN."""
-    arn = call.arn(kind, name)
-    try:
-        call.platform.store.add(kind, name, {key: document[key] for key in document if key != "Tags"}, status=status)
-    except TakenError as error:
-        raise ValidationException(f'Cannot create already existing {_CALLED[kind]} "{arn}".') from error
-    call.platform.store.tag(arn, {tag["Key"]: tag["Value"] for tag in document.get("Tags", ())})
-    return arn
+
+    def taken(arn: str) -> ValidationException:
+        return ValidationException(f'Cannot create already existing {_CALLED[kind]} "{arn}".')
+
+    return call.add(kind, name, document, taken, status=status)
 
 
 def _found(call: Call, kind: str, name: str) -> Thing:
@@ -239,7 +238,7 @@ def _check_container(call: Call, host: str, definition: Mapping[str, Any], *, al
             raise ValidationException("a container of Mode MultiModel has to be the only one of its model")
         if not definition.get("ModelDataUrl", "").startswith("s3://"):
             raise ValidationException("ModelDataUrl has to be the s3:// prefix that the archives are in")
-    container = Container(host, image, call.platform.algorithm_of(image), "serve", Tree(call.platform.folder.path))
+    container = Container(host, image, algorithm_of(image), "serve", Tree(call.platform.folder.path))
     call.platform.executor_of(container)
 
 

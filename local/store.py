@@ -24,7 +24,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from ..logs import emit
 from .faults import ValidationException
 
-__all__ = ["Listing", "Metric", "Store", "TakenError", "Thing", "insist"]
+__all__ = ["Listing", "Metric", "Store", "TakenError", "Thing", "insist", "start_of", "token_of"]
 
 _PAGE: Final = 10  # things that a List answer has where nothing else is asked for
 _WAIT: Final = 30  # seconds for another writer
@@ -174,9 +174,9 @@ class Store:
         try:
             with self._change() as session:
                 session.add(row)
-                if tags is not None:
-                    session.add_all(_Tag(arn=tags[0], key=key, value=value) for key, value in tags[1].items())
                 session.flush()
+                if tags is not None:
+                    _tag(session, *tags)
                 return _thing(row)
         except IntegrityError as error:
             raise TakenError(f"there is a {kind} {name}") from error
@@ -269,10 +269,10 @@ class Store:
         order = asked.get("SortOrder", "Descending" if listing.newest_first else "Ascending")
         falling = order.startswith("Desc")
         query = query.order_by(by.desc() if falling else by, _Row.name.desc() if falling else _Row.name)
-        start, count = _start(asked.get("NextToken")), int(asked.get("MaxResults", _PAGE))
+        start, count = start_of(asked.get("NextToken")), int(asked.get("MaxResults", _PAGE))
         with Session(self._engine) as session:
             found = [_thing(row) for row in session.scalars(query.offset(start).limit(count + 1))]
-        return found[:count], _token(start + count) if len(found) > count else None
+        return found[:count], token_of(start + count) if len(found) > count else None
 
     def add_metrics(self, kind: str, job: str, metrics: Sequence[Metric]) -> None:
         """Keep what a job has printed."""
@@ -295,8 +295,7 @@ class Store:
     def tag(self, arn: str, tags: Mapping[str, str]) -> None:
         """Add or replace tags of a thing."""
         with self._change() as session:
-            for key, value in tags.items():
-                session.merge(_Tag(arn=arn, key=key, value=value))
+            _tag(session, arn, tags)
 
     def untag(self, arn: str, keys: Sequence[str] | None = None) -> None:
         """Remove tags of a thing, by default all."""
@@ -333,16 +332,22 @@ def _prepare(connection: Any, _record: Any) -> None:
         connection.execute(f"PRAGMA {line}")
 
 
+def _tag(session: Session, arn: str, tags: Mapping[str, str]) -> None:
+    for key, value in tags.items():
+        session.merge(_Tag(arn=arn, key=key, value=value))
+
+
 def _thing(row: _Row) -> Thing:
     document = copy.deepcopy(row.document)
     return Thing(row.kind, row.name, row.status, row.parent, row.created, row.modified, document)
 
 
-def _token(start: int) -> str:
+def token_of(start: int) -> str:
+    """The NextToken of a page that begins there."""
     return base64.urlsafe_b64encode(str(start).encode()).decode()
 
 
-def _start(token: str | None) -> int:
+def start_of(token: str | None) -> int:
     """Where a page begins."""
     if token is None:
         return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ __all__ = ["REAL_TIME", "Invocation", "Target"]
 REAL_TIME: Final = 60.0
 """Seconds that a container has for an answer."""
 
+_TICK: Final = 0.1  # seconds
 _SHOWN: Final = 16_384  # characters of a container's refusal
 _LATE: Final = (
     "Your invocation timed out while waiting for a response from container {}. Review the latency metrics for each "
@@ -72,6 +74,7 @@ class Target:
         self._served = served
         self._log = log
         self._account = platform.account
+        self._closing = platform.closing
         self._row = len(definitions) > 1 and not served.direct
         addresses = served.addresses if served.direct else {served.names[0]: served.address}
         self._connections = {name: Connections(*address) for name, address in addresses.items()}
@@ -100,10 +103,15 @@ class Target:
                     self._changed.notify_all()
 
     def retire(self, patience: float) -> None:
-        """Take no more requests; return when those under way are answered, or `patience` seconds later."""
+        """Take no more requests; return when those under way are answered, `patience` is over, or the platform ends.
+
+        It is in seconds.
+        """
+        deadline = time.monotonic() + patience
         with self._changed:
             self._leaving = True
-            self._changed.wait_for(lambda: not self._users, patience)
+            while self._users and not self._closing.is_set() and (left := deadline - time.monotonic()) > 0:
+                self._changed.wait(min(left, _TICK))
         for connections in self._connections.values():
             connections.close()
 

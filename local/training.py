@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from . import job_operations
 from .checked import check_job
-from .faults import ResourceInUse, ResourceLimitExceeded, ValidationException
+from .faults import ResourceLimitExceeded, ValidationException
 from .job_thread import UNFINISHED
 from .metric_lines import definitions_of
 from .operations import Call, operation
 from .platform import Platform
-from .store import Listing, TakenError, Thing
-from .training_job import KIND, MESSAGES, TrainingJob, container_of, move
+from .store import Listing, Thing
+from .training_job import KIND, TrainingJob, container_of
 
-__all__ = ["create", "stop", "take_up_training_jobs"]
+__all__ = ["create", "take_up_training_jobs"]
 
 _MOST_INSTANCES: Final = 20  # under way at a time, as a new account has on AWS
 _LOST: Final = (
@@ -55,10 +55,7 @@ def create(call: Call, request: Mapping[str, Any], *, parent: str = "", **fields
     **fields
         More of what describes it.
     """
-    name = request["TrainingJobName"]
-    arn = call.arn(KIND, name)
-    document = {**request, **fields, "TrainingJobArn": arn, **_defaults(request)}
-    document.pop("Tags", None)
+    document = {**request, **fields, **_defaults(request)}
     if "TrainingImage" not in request["AlgorithmSpecification"]:
         raise ValidationException("AlgorithmSpecification.AlgorithmName is not supported here: name a TrainingImage")
     container = container_of(request)
@@ -71,16 +68,7 @@ def create(call: Call, request: Mapping[str, Any], *, parent: str = "", **fields
         "EnableSageMakerMetricsTimeSeries": specification.get("EnableSageMakerMetricsTimeSeries", False),
     }
     call.platform.executor_of(container)
-    try:
-        tags = {tag["Key"]: tag["Value"] for tag in request.get("Tags", ())}
-        call.platform.store.add(KIND, name, document, status="InProgress", parent=parent, tags=(arn, tags))
-    except TakenError as error:
-        raise ResourceInUse(
-            "Training job names must be unique within an AWS account and region, and a training job with this name "
-            f"already exists ({arn})"
-        ) from error
-    TrainingJob.begin(call.platform, name)
-    return arn
+    return job_operations.create(call, TrainingJob, request["TrainingJobName"], document, parent=parent)
 
 
 @operation
@@ -100,32 +88,14 @@ def list_training_jobs(call: Call) -> Mapping[str, Any]:
 @operation
 def stop_training_job(call: Call) -> Mapping[str, Any]:
     """End a job with what it has so far."""
-    thing = _found(call)
-    if thing.status not in UNFINISHED:
-        raise ValidationException(f"The request was rejected because the training job is in status {thing.status}.")
-    stop(call.platform, thing.name)
+    job_operations.stop(call, TrainingJob, _found(call))
     return {}
-
-
-def stop(platform: Platform, name: str) -> None:
-    """End a job that has not ended."""
-    with platform.store.changing(KIND, name, "TrainingJobStatus") as document:
-        if document is None or document["TrainingJobStatus"] != "InProgress":
-            return
-        document["TrainingJobStatus"] = "Stopping"
-        move(document, "Stopping", MESSAGES["Stopping"], time.time())
-    if (job := platform.jobs.get((KIND, name))) is not None:  # else it looks itself when it starts
-        job.stop()
 
 
 @operation
 def delete_training_job(call: Call) -> Mapping[str, Any]:
     """Forget a job that has ended."""
-    thing = _found(call)
-    if thing.status in UNFINISHED:
-        raise ValidationException(f"The training job {thing.name} is in status {thing.status}: stop it first.")
-    call.platform.store.remove(KIND, thing.name)
-    call.platform.store.untag(thing.document["TrainingJobArn"])
+    job_operations.delete(call, TrainingJob, _found(call))
     return {}
 
 
@@ -152,7 +122,6 @@ def _summary(thing: Thing) -> dict[str, Any]:
 def _defaults(request: Mapping[str, Any]) -> dict[str, Any]:
     """What a description always has: SDKs read it without a look whether it is there."""
     return {
-        "TrainingJobStatus": "InProgress",
         "SecondaryStatus": "Starting",
         "SecondaryStatusTransitions": [],
         "HyperParameters": request.get("HyperParameters", {}),

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -71,6 +72,10 @@ class TrainingJob(JobThread):
     """
 
     kind = KIND
+    noun = "TrainingJob"
+    status = f"{noun}Status"
+    called = "training job"
+    title = "Training job"
 
     def __init__(self, platform: Platform, name: str, lost: str | None = None) -> None:
         super().__init__(platform, name)
@@ -80,6 +85,11 @@ class TrainingJob(JobThread):
         self._metrics = MetricLines(())
         self._region = platform.region
         self._stream = ""
+
+    @staticmethod
+    def note_stopping(document: dict[str, Any]) -> None:
+        """Note that it goes over to its end."""
+        move(document, "Stopping", MESSAGES["Stopping"], time.time())
 
     def work(self) -> dict[str, Any]:
         """Train, and give the model away."""
@@ -204,11 +214,9 @@ class TrainingJob(JobThread):
     def _upload(self, trees: Sequence[Tree], ending: str) -> dict[str, Any]:
         """Put what the job has made into S3; what tells of its end."""
         self._move("Uploading", _ending=ending)
-        config = self.document["OutputDataConfig"]
         model = merged([tree.model for tree in trees], self.folder / "merged-model")
-        uri = f"{config['S3OutputPath'].rstrip('/')}/{self.job}/output"
-        packed = config.get("CompressionType", "GZIP") != "NONE"
-        where = put_folder(self.platform.s3, model, uri, archive=self.folder / "model.tar.gz", packed=packed)
+        packed = self.document["OutputDataConfig"].get("CompressionType", "GZIP") != "NONE"
+        where = put_folder(self.platform.s3, model, self._place, archive=self.folder / "model.tar.gz", packed=packed)
         self._put_output(trees)
         status = "Completed" if ending == "Completed" else "Stopped"
         artifacts = {} if where is None else {"ModelArtifacts": {"S3ModelArtifacts": where}}
@@ -216,10 +224,8 @@ class TrainingJob(JobThread):
 
     def _put_output(self, trees: Sequence[Tree]) -> None:
         """Put what the job has left beside its model into S3."""
-        config = self.document["OutputDataConfig"]
         data = merged([tree.root / "output/data" for tree in trees], self.folder / "merged-output")
-        uri = f"{config['S3OutputPath'].rstrip('/')}/{self.job}/output"
-        put_folder(self.platform.s3, data, uri, archive=self.folder / "output.tar.gz")
+        put_folder(self.platform.s3, data, self._place, archive=self.folder / "output.tar.gz")
 
     def _move(self, secondary: str, **fields: Any) -> None:
         """Go over to another secondary status."""
@@ -245,6 +251,8 @@ class TrainingJob(JobThread):
         """Keep the metrics that were printed."""
         with self._lock:
             printed, self._printed = self._printed, []
+        if not printed:
+            return
         insist(partial(self.platform.store.add_metrics, KIND, self.job, printed), self.platform.closing)
         publish(self._region, self.job, printed)
 
@@ -263,18 +271,12 @@ class TrainingJob(JobThread):
             "AWS_REGION": self._region,
             **container.environment,
         }
-        return Container(
-            name=host,
-            image=container.image,
-            algorithm=container.algorithm,
-            word="train",
-            tree=tree,
-            environment=environment,
-            instance=container.instance,
-            entrypoint=container.entrypoint,
-            arguments=container.arguments,
-            isolated=container.isolated,
-        )
+        return replace(container, name=host, tree=tree, environment=environment)
+
+    @property
+    def _place(self) -> str:
+        """Where in S3 the job puts what it has made."""
+        return f"{self.document['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{self.job}/output"
 
     @property
     def _hosts(self) -> list[str]:

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..containers.batch import BatchTransform
-from .faults import ResourceInUse, ValidationException
+from . import job_operations
+from .faults import ValidationException
 from .job_thread import UNFINISHED
 from .manifests import Location
 from .operations import Call, operation
 from .outputs import location
 from .platform import Platform
 from .served import containers_of
-from .store import Listing, TakenError, Thing
+from .store import Listing, Thing
 from .transform_job import KIND, TransformJob, settings_of
 
 __all__ = ["take_up_transform_jobs"]
@@ -22,23 +23,11 @@ __all__ = ["take_up_transform_jobs"]
 @operation
 def create_transform_job(call: Call) -> Mapping[str, Any]:
     """Start a job; its DataCaptureConfig is kept, but captures nothing."""
-    request, store = call.request, call.platform.store
-    name = request["TransformJobName"]
-    arn = call.arn(KIND, name)
+    request = call.request
     model = _model(call, request["ModelName"])
     _check(request)
-    document = {**request, **_defaults(request), "TransformJobArn": arn, "_model": model}
-    document.pop("Tags", None)
-    try:
-        tags = {tag["Key"]: tag["Value"] for tag in request.get("Tags", ())}
-        store.add(KIND, name, document, status="InProgress", tags=(arn, tags))
-    except TakenError as error:
-        raise ResourceInUse(
-            "Transform job names must be unique within an AWS account and region, and a transform job with this name "
-            f"already exists ({arn})"
-        ) from error
-    TransformJob.begin(call.platform, name)
-    return {"TransformJobArn": arn}
+    document = {**request, **_defaults(request), "_model": model}
+    return {"TransformJobArn": job_operations.create(call, TransformJob, request["TransformJobName"], document)}
 
 
 @operation
@@ -60,16 +49,7 @@ def list_transform_jobs(call: Call) -> Mapping[str, Any]:
 @operation
 def stop_transform_job(call: Call) -> Mapping[str, Any]:
     """End a job; the outputs that are complete stay."""
-    thing = _found(call)
-    if thing.status not in UNFINISHED:
-        raise ValidationException(f"The request was rejected because the transform job is in status {thing.status}.")
-    with call.platform.store.changing(KIND, thing.name, "TransformJobStatus") as document:
-        if document is None or document["TransformJobStatus"] != "InProgress":
-            return {}
-        document["TransformJobStatus"] = "Stopping"
-    job = call.platform.jobs.get((KIND, thing.name))
-    if job is not None:  # one that is about to start sees its status
-        job.stop()
+    job_operations.stop(call, TransformJob, _found(call))
     return {}
 
 
@@ -114,7 +94,6 @@ def _check(request: Mapping[str, Any]) -> None:
 def _defaults(request: Mapping[str, Any]) -> dict[str, Any]:
     """What a description always has: SDKs read it without a look whether it is there."""
     return {
-        "TransformJobStatus": "InProgress",
         "TransformInput": {"CompressionType": "None", "SplitType": "None", **request["TransformInput"]},
         "TransformOutput": {"KmsKeyId": "", "AssembleWith": "None", **request["TransformOutput"]},
     }

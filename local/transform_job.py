@@ -47,6 +47,10 @@ class TransformJob(JobThread):
     """
 
     kind = KIND
+    noun = "TransformJob"
+    status = f"{noun}Status"
+    called = "transform job"
+    title = "Transform job"
 
     def __init__(self, platform: Platform, name: str) -> None:
         super().__init__(platform, name)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from .faults import ResourceInUse, ResourceNotFound, ValidationException
+from . import job_operations
+from .faults import ResourceNotFound
 from .job_thread import UNFINISHED
 from .operations import Call, operation
 from .platform import Platform
-from .store import Listing, TakenError, Thing
+from .store import Listing, Thing, start_of, token_of
 from .tuning_checks import complete
 from .tuning_job import KIND, TuningJob
 from .tuning_results import Result, best, converged, counters, not_improving, results_of
@@ -23,23 +24,7 @@ _PAGE: Final = 10  # summaries of an answer where nothing else is asked for
 def create_hyper_parameter_tuning_job(call: Call) -> Mapping[str, Any]:
     """Start a job."""
     name = call.request["HyperParameterTuningJobName"]
-    arn = call.arn(KIND, name)
-    document = {
-        **complete(call),
-        "HyperParameterTuningJobArn": arn,
-        "HyperParameterTuningJobStatus": "InProgress",
-    }
-    tags = document.pop("Tags", ())
-    try:
-        call.platform.store.add(KIND, name, document, status="InProgress")
-    except TakenError as error:
-        raise ResourceInUse(
-            "Hyperparameter tuning job names must be unique within an AWS account and region, and a tuning job with "
-            f"this name already exists ({arn})"
-        ) from error
-    call.platform.store.tag(arn, {tag["Key"]: tag["Value"] for tag in tags})
-    TuningJob.begin(call.platform, name)
-    return {"HyperParameterTuningJobArn": arn}
+    return {"HyperParameterTuningJobArn": job_operations.create(call, TuningJob, name, complete(call))}
 
 
 @operation
@@ -76,26 +61,14 @@ def list_hyper_parameter_tuning_jobs(call: Call) -> Mapping[str, Any]:
 @operation
 def stop_hyper_parameter_tuning_job(call: Call) -> Mapping[str, Any]:
     """End a job with the best so far."""
-    thing = _found(call)
-    with call.platform.store.changing(KIND, thing.name, "HyperParameterTuningJobStatus") as document:
-        status = document and document["HyperParameterTuningJobStatus"]
-        if document is None or status not in UNFINISHED:
-            raise ValidationException(f"The request was rejected because the tuning job is in status {status}.")
-        document["HyperParameterTuningJobStatus"] = "Stopping"
-    job = call.platform.jobs.get((KIND, thing.name))
-    if job is not None:  # else it is about to be taken up, and ends then
-        job.stop()
+    job_operations.stop(call, TuningJob, _found(call))
     return {}
 
 
 @operation
 def delete_hyper_parameter_tuning_job(call: Call) -> Mapping[str, Any]:
     """Forget a job that has ended; its training jobs stay."""
-    thing = _found(call)
-    if thing.status in UNFINISHED:
-        raise ValidationException(f"The tuning job {thing.name} is in status {thing.status}: stop it first.")
-    call.platform.store.remove(KIND, thing.name)
-    call.platform.store.untag(thing.document["HyperParameterTuningJobArn"])
+    job_operations.delete(call, TuningJob, _found(call))
     return {}
 
 
@@ -110,10 +83,10 @@ def list_training_jobs_for_hyper_parameter_tuning_job(call: Call) -> Mapping[str
     if by == "FinalObjectiveMetricValue":  # AWS leaves the others out, too
         found = [result for result in found if result.value is not None]
     found.sort(key=_ORDERS[by], reverse=asked.get("SortOrder") == "Descending")
-    start, count = _offset(asked.get("NextToken", "0")), asked.get("MaxResults", _PAGE)
+    start, count = start_of(asked.get("NextToken")), asked.get("MaxResults", _PAGE)
     return {
         "TrainingJobSummaries": [result.summary() for result in found[start : start + count]],
-        "NextToken": str(start + count) if start + count < len(found) else None,
+        "NextToken": token_of(start + count) if start + count < len(found) else None,
     }
 
 
@@ -184,10 +157,3 @@ _ORDERS: Final[Mapping[str, Callable[[Result], Any]]] = {
     "Status": lambda result: (result.thing.status, result.thing.name),
     "FinalObjectiveMetricValue": lambda result: result.value,
 }
-
-
-def _offset(token: str) -> int:
-    """Where a page begins."""
-    if not token.isdecimal() or len(token) > 9:
-        raise ValidationException(f"NextToken {token!r} is none of this service's")
-    return int(token)

@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from . import training
+from .job_operations import end
 from .job_thread import JobThread, PlatformEnds, WholeReasonError
 from .operations import Call
 from .platform import Platform
 from .search import Plan, Search, falls_behind
 from .training_job import KIND as TRAINING_JOB
+from .training_job import TrainingJob
 from .tuning_definitions import OBJECTIVE, Definition
 from .tuning_results import Result, best, converged, not_improving, results_of
 
@@ -42,6 +44,10 @@ class TuningJob(JobThread):
     """
 
     kind = KIND
+    noun = "HyperParameterTuningJob"
+    status = f"{noun}Status"
+    called = "tuning job"
+    title = "Hyperparameter tuning job"
 
     def __init__(self, platform: Platform, name: str) -> None:
         super().__init__(platform, name)
@@ -74,7 +80,7 @@ class TuningJob(JobThread):
     def failed(self, reason: str) -> dict[str, Any]:
         """What tells of a failure; what was started is ended."""
         for result in self._running.values():
-            training.stop(self.platform, result.thing.name)
+            end(self.platform, TrainingJob, result.thing.name)
         return {"HyperParameterTuningJobStatus": "Failed", "FailureReason": reason}
 
     def end(self, fields: dict[str, Any]) -> None:
@@ -218,7 +224,7 @@ class TuningJob(JobThread):
 
     def _give_up(self, number: int) -> None:
         self._given_up.add(number)
-        training.stop(self.platform, self._results[number].thing.name)
+        end(self.platform, TrainingJob, self._results[number].thing.name)
 
     def _tell(self, number: int) -> None:
         """Let the search know how a training job has ended."""
@@ -228,7 +234,7 @@ class TuningJob(JobThread):
     def _stop_jobs(self) -> None:
         """End the training jobs that run."""
         for result in self._running.values():
-            training.stop(self.platform, result.thing.name)
+            end(self.platform, TrainingJob, result.thing.name)
         deadline = time.monotonic() + _LAST
         while self._running and time.monotonic() < deadline:
             self._watch()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from ..containers.endpoint import LOOPBACK
 from ..containers.entrypoint import follow
 from ..errors import MissingExtraError, PlatformError, UsageError
 from .edge import guarded
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["up"]
 
-_LOOPBACK: Final = "127.0.0.1"
 _S3_THREADS: Final = 16
+_TICK: Final = 0.2  # seconds
 _LAST: Final = 30  # seconds for the end of everything
 
 
@@ -83,7 +84,8 @@ def _run(folder: StateFolder, address: Address, executor: str, listening: socket
             threading.Thread(target=_take_up, args=[platform], daemon=True).start()
             folder.write(address)
             _greet(folder, address)
-            serving.join()
+            while serving.is_alive():  # Python handles a signal that another thread gets when this one wakes
+                serving.join(_TICK)
             raise PlatformError("the server has ended by itself")
         except (KeyboardInterrupt, SystemExit):
             last = threading.Timer(_LAST, os._exit, [0])  # whatever hangs: all that matters is on disk
@@ -127,10 +129,10 @@ def _served(services: Any, address: Address) -> Iterator[Any]:
         found: Iterable[bytes] = answer(environ, start)
         return found
 
-    with socket.create_server((_LOOPBACK, 0), backlog=128) as listening:
+    with socket.create_server((LOOPBACK, 0), backlog=128) as listening:
         server = create(app, listening, _S3_THREADS)
         threading.Thread(target=server.run, daemon=True).start()
-        url = f"http://{_LOOPBACK}:{listening.getsockname()[1]}"
+        url = f"http://{LOOPBACK}:{listening.getsockname()[1]}"
         try:
             yield client(url, aws_access_key_id=secret, aws_secret_access_key=secret)
         finally:
@@ -195,5 +197,5 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _reachable(host: str) -> str:
     """The host as clients write it; an address rather than a name, which S3's clients would put a bucket before."""
-    found = {"0.0.0.0": "127.0.0.1", "::": "::1", "localhost": "127.0.0.1"}.get(host, host)  # noqa: S104
+    found = {"0.0.0.0": LOOPBACK, "::": "::1", "localhost": LOOPBACK}.get(host, host)  # noqa: S104
     return f"[{found}]" if ":" in found else found

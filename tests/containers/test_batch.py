@@ -411,3 +411,17 @@ def test_a_job_that_is_left_leaves_no_request_behind() -> None:
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert threading.active_count() <= before
+
+
+def test_a_question_is_broken_off_too() -> None:
+    """Who waits for a container to say how it wants to be asked need not, once that is of no use."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        asked = Server("127.0.0.1", int(listener.getsockname()[1]), timeout=600, retries=0)
+        asking = threading.Thread(target=asked.execution_parameters, daemon=True)
+        asking.start()
+        silent, _ = listener.accept()
+        with silent:
+            assert silent.recv(3) == b"GET"
+            asked.stop()
+            asking.join(SOON)
+            assert not asking.is_alive()

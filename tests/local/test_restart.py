@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from .up import Up, channel, clary, ended, job, put_rows, until
+from .up import LIMIT, Up, channel, clary, ended, job, put_rows, until
 
 ENDLESS = {"k": "2", "feature_dim": "3", "epochs": "1000000"}
 
@@ -40,6 +42,13 @@ def test_a_job_that_was_training(up: Up) -> None:
     assert "the local platform ended while the job was training" in found["FailureReason"]
     until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
     until(lambda: not (up.folder / "work/training-jobs/long").exists())
+
+
+def test_a_signal_that_another_thread_gets(up: Up) -> None:
+    """The platform ends: it is the system that chooses the thread."""
+    threads = sorted(int(entry.name) for entry in Path(f"/proc/{up.process.pid}/task").iterdir())
+    os.kill(threads[-1], signal.SIGTERM)
+    assert up.process.wait(LIMIT) == 0
 
 
 def test_a_job_with_checkpoints(up: Up) -> None:

@@ -17,7 +17,7 @@ from botocore.config import Config
 from clary.local.commands import variables
 from clary.local.folder import Address, StateFolder
 
-__all__ = ["IMAGE", "ROLE", "Up", "channel", "clary", "ended", "job", "put_rows", "until"]
+__all__ = ["IMAGE", "LIMIT", "ROLE", "Up", "channel", "clary", "ended", "job", "put_rows", "until"]
 
 ROLE = "arn:aws:iam::123456789012:role/SageMaker"
 LIMIT = 60  # seconds for anything
