@@ -12,7 +12,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, Final
 
@@ -203,7 +203,8 @@ class _Tally:
     def add(self, y: Array, truth: Array, losses: Array) -> None:
         """Count some rows by their outputs, labels and losses."""
         self.rows += len(y)
-        self.labels += truth.sum(dtype=np.float64), np.square(truth, dtype=np.float64).sum()
+        wide = truth.astype(np.float64)
+        self.labels += wide.sum(), wide @ wide
         if self.binary:
             found = predicted_positive(_LOGISTIC.link(y), _THRESHOLD)
             positive = truth > 0
@@ -361,7 +362,7 @@ def _labels(batch: Batch, params: FactorizationMachinesParams, channel: str) -> 
 
 
 def _model(params: FactorizationMachinesParams, machine: Machine) -> FactorizationMachinesModel:
-    given = {spec.name: getattr(params, spec.name) for spec in params.specs()}
+    given = {field.name: getattr(params, field.name) for field in fields(params)}
     texts = {name: _text(value) for name, value in given.items() if value is not None}
     artifact = FMArtifact(machine.v, machine.w[:, 0], float(machine.w0[0, 0]), params.predictor_type, texts)
     return FactorizationMachinesModel(artifact)

@@ -10,7 +10,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,13 +37,13 @@ class Block:
         Their numbers, shape (c,); None for all. Zeros of dense rows are no values.
     rows
         Dense, shape (n, c); or sparse with c columns.
-    squares
-        The same with squared values; the very `rows` where all values are 0 or 1.
+    squared
+        The rows with squared values, where they are known; kernels never want them.
     """
 
     columns: Array | None
     rows: Array | CSR
-    squares: Array | CSR
+    squared: Array | CSR | None = None
 
     @classmethod
     def of(cls, features: Array | CSR) -> Block:
@@ -56,16 +56,23 @@ class Block:
             return cls(some, narrow, _squared(narrow))
         columns, rows = narrowed(merged(features))
         n, width = rows.shape
-        binary = np.array_equal(rows.values, np.square(rows.values))
         if len(rows.values) < (_COMPILED if compiled(rows) else _SPARSE) * n * width:
-            squares = rows if binary else CSR(rows.indptr, rows.indices, np.square(rows.values), rows.shape)
-            return cls(columns, rows, squares)
+            return cls(columns, rows, None if compiled(rows) else _squared(rows))
+        binary = np.array_equal(rows.values, np.square(rows.values))
         dense = np.zeros((n, width), rows.dtype)
         dense.ravel()[rows.row_of * width + rows.indices] = rows.values  # each place once: they are merged
         return cls(columns, dense, dense if binary else np.square(dense))
 
+    @property
+    def squares(self) -> Array | CSR:
+        """The rows with squared values; the very `rows` where all values are 0 or 1."""
+        return _squared(self.rows) if self.squared is None else self.squared
 
-def _squared(rows: Array) -> Array:
+
+def _squared(rows: Array | CSR) -> Array | CSR:
+    if isinstance(rows, CSR):
+        values = np.square(rows.values)
+        return rows if np.array_equal(rows.values, values) else CSR(rows.indptr, rows.indices, values, rows.shape)
     few = rows[:8]  # enough to tell most rows that are not 0 or 1
     if np.array_equal(few, np.square(few)):
         squares = np.square(rows)
@@ -112,17 +119,23 @@ def _forward(block: Block, v: Array, w: Array, w0: float) -> tuple[Array, Array]
     return y, s
 
 
-def _sums(block: Block, s: Array, slopes: Array) -> tuple[Array, Array, Array]:
-    """For each column the sums over rows of δ x s, shape (c, k), of δ x and of δ x²; `s` may be overwritten."""
-    if compiled(block.rows) and s.dtype == np.float32:
-        (_, width), factors = block.rows.shape, s.shape[1]
-        of_v, of_w, squares = (np.empty(shape, np.float32) for shape in ((width, factors), width, width))
-        native.kernels.fm_backward(*buffers(block.rows), s, slopes, of_v, of_w, squares, factors)
-        return of_v, of_w, squares
-    of_w = transposed_times(block.rows, slopes)
-    squares = of_w if block.squares is block.rows else transposed_times(block.squares, slopes)
+def _gradients(
+    block: Block, s: Array, slopes: Array, v: Array, w: Array, decays: Sequence[float]
+) -> tuple[Array, Array]:
+    """Gradients of weights (c, 1) and factors (c, k), with the decay of both; `s` may be overwritten."""
+    of_weights, of_factors = decays
+    if compiled(block.rows) and s.dtype == v.dtype == w.dtype == np.float32:
+        factors, weights, squares = (np.empty(shape, np.float32) for shape in (v.shape, w.shape, len(w)))
+        now = np.ascontiguousarray(v), np.ascontiguousarray(w)
+        arrays = (*buffers(block.rows), s, slopes, *now, factors, weights, squares)
+        native.kernels.fm_backward(*arrays, v.shape[1], of_weights, of_factors)
+        return weights, factors
+    weights = transposed_times(block.rows, slopes)
+    squares = weights if block.squares is block.rows else transposed_times(block.squares, slopes)
     s *= slopes[:, None]
-    return transposed_times(block.rows, s), of_w, squares
+    factors = transposed_times(block.rows, s)
+    factors += (np.float32(of_factors) - squares)[:, None] * v
+    return weights[:, None] + np.float32(of_weights) * w, factors
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +207,8 @@ class Machine:
         y, s = _forward(block, v, w[:, 0], float(self.w0[0, 0]))
         rescale = self.rates.rescale
         delta = slope(y) * np.float32(1 / len(y) if rescale is None else rescale)  # (n,)
-        factors, weights, squares = _sums(block, s, delta)
-        bias_wd, linear_wd, factors_wd = self.rates.wd
-        factors += (np.float32(factors_wd) - squares)[:, None] * v
-        weights = weights[:, None] + np.float32(linear_wd) * w
+        bias_wd, *decays = self.rates.wd
+        weights, factors = _gradients(block, s, delta, v, w, decays)
         bias = delta.sum(dtype=np.float32) + np.float32(bias_wd) * self.w0  # (1, 1)
         moves = ((self.w0, bias, None), (self.w, weights, columns), (self.v, factors, columns))
         for (parameter, gradient, rows), state, lr in zip(moves, self._states, self.rates.lr, strict=True):

@@ -106,7 +106,7 @@ def _grow_together(sample: Array, chances: Array, room: Forest, counts: Array) -
     """
     trees, size, d = sample.shape
     if native.kernels is not None:
-        sample = np.ascontiguousarray(sample, np.float32)
+        sample = np.require(sample, np.float32, ("C", "A"))
         native.kernels.grow_forest(sample, chances, *room, counts, size, d)
         return
     if not np.isfinite(sample).all():
@@ -226,7 +226,7 @@ def score(forest: Forest, points: Array) -> Array:
     [0.8333..., 0.5157..., 1.6667...]
     """
     if native.kernels is not None:
-        points = np.ascontiguousarray(points, np.float32)
+        points = np.require(points, np.float32, ("C", "A"))
         scores = np.empty(len(points), np.float32)
         for start in range(0, len(points), _ROWS):
             piece = slice(start, start + _ROWS)

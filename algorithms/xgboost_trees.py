@@ -112,13 +112,13 @@ class Trees:
         out = np.empty(n * self._groups, np.float32)
         if isinstance(features, CSR):
             parts = (
-                np.ascontiguousarray(part, kind)
+                _plain(part, kind)
                 for part, kind in ((features.indptr, "i8"), (features.indices, "i8"), (features.values, "f4"))
             )
             if margin or not native.kernels.trees_sparse(self._forest, n, *parts, out):
                 return None
         else:
-            native.kernels.trees_dense(self._forest, n, margin, np.ascontiguousarray(features, np.float32), out)
+            native.kernels.trees_dense(self._forest, n, margin, _plain(features, "f4"), out)
         if self._link == _CLASS and not margin:
             return out[:n]
         return out if self._groups == 1 else out.reshape(n, self._groups)
@@ -140,6 +140,12 @@ def _is_special(tree: Mapping[str, Any]) -> bool:
 def _joined(trees: list[Mapping[str, Any]], name: str, kind: str) -> Array:
     """A number for each node of all trees."""
     return np.ascontiguousarray(np.concatenate([tree[name] for tree in trees]), kind)
+
+
+def _plain(numbers: Array, kind: str) -> Array:
+    """The numbers as kernels take them, copied where they lie otherwise; `np.require` takes as long as a row."""
+    plain = np.ascontiguousarray(numbers, kind)
+    return plain if plain.flags.aligned else plain.copy()
 
 
 def _probes(features: Array, thresholds: Array, width: int) -> Array:

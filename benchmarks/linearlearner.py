@@ -50,10 +50,10 @@ class Scores(Silence):
         self.scores |= {f"{channel} {metric}": value for metric, value in values.items()}
 
 
-def ours(train: Array | CSR, labels: Array) -> tuple[LinearLearnerModel, dict[str, float]]:
-    """Our model, by default hyperparameters, and its final scores."""
+def ours(train: Array | CSR, labels: Array, **given: Any) -> tuple[LinearLearnerModel, dict[str, float]]:
+    """Our model, by default hyperparameters but for some, and its final scores."""
     report = Scores()
-    params = LinearLearnerParams(predictor_type="binary_classifier", early_stopping_patience=15)
+    params = LinearLearnerParams(predictor_type="binary_classifier", early_stopping_patience=15, **given)
     return fit(params, {"train": Memory(train, labels)}, report), report.scores
 
 

@@ -13,6 +13,7 @@
 #include <float.h>
 #include <locale.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -233,17 +234,30 @@ INLINE bool spells(const uint8_t *at, const uint8_t *stop, const char *word) {
     return true;
 }
 
+/* The locale whose numbers have points, made once and kept, whichever thread is first; 0 where there is no memory. */
+static locale_t plain_locale(void) {
+    static _Atomic(locale_t) kept;
+    locale_t found = atomic_load(&kept);
+    if (found)
+        return found;
+    locale_t made = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    if (made && !atomic_compare_exchange_strong(&kept, &found, made)) {
+        freelocale(made);
+        return found;
+    }
+    return made;
+}
+
 /* What strtof gives for a number, or false where that cannot be told. */
 static bool by_strtof(const uint8_t *at, const uint8_t *stop, float *number) {
     char copy[LONGEST_COPY + 1];
     size_t size = (size_t)(stop - at);
-    locale_t plain = size <= LONGEST_COPY ? newlocale(LC_ALL_MASK, "C", (locale_t)0) : (locale_t)0;
+    locale_t plain = size <= LONGEST_COPY ? plain_locale() : (locale_t)0;
     if (!plain)
         return false;
     memcpy(copy, at, size);
     copy[size] = 0;
     *number = strtof_l(copy, NULL, plain);
-    freelocale(plain);
     return true;
 }
 

@@ -20,6 +20,12 @@ INLINE float square_of(const float *numbers, int64_t many) {
     return sum;
 }
 
+/* Factors and weights as they are, and how they decay. */
+typedef struct {
+    const float *v, *w;
+    float decay_v, decay_w;
+} Now;
+
 WIDE static void forward(
     Rows rows, const float *v, const float *w, const float *norms, int64_t factors, float bias, float *y, float *s) {
     for (int64_t i = 0; i < rows.count; i++, s += factors) {
@@ -33,8 +39,20 @@ WIDE static void forward(
     }
 }
 
+/* What a gradient has beside the sums over rows: an interaction leaves out a value's product with itself, and numbers
+ * decay. */
+INLINE void decay_row(float *restrict out, const float *restrict numbers, float share, int64_t many) {
+    for (int64_t f = 0; f < many; f++)
+        out[f] += share * numbers[f];
+}
+
+/* Gradients of `width` columns; `squares` is room for a sum of each. */
 WIDE static void backward(
-    Rows rows, const float *s, const float *slopes, int64_t factors, float *of_v, float *of_w, float *squares) {
+    Rows rows, const float *s, const float *slopes, Now now, int64_t width, int64_t factors, float *of_v, float *of_w,
+    float *squares) {
+    memset(of_v, 0, (size_t)(width * factors) * sizeof *of_v);
+    memset(of_w, 0, (size_t)width * sizeof *of_w);
+    memset(squares, 0, (size_t)width * sizeof *squares);
     for (int64_t i = 0; i < rows.count; i++, s += factors) {
         spread_row(rows, i, s, slopes[i], factors, of_v);
         for (int64_t e = rows.borders[i]; e < rows.borders[i + 1]; e++) {
@@ -43,6 +61,9 @@ WIDE static void backward(
             squares[rows.columns[e]] += rows.values[e] * part;
         }
     }
+    decay_row(of_w, now.w, now.decay_w, width);
+    for (int64_t j = 0; j < width; j++)
+        decay_row(of_v + j * factors, now.v + j * factors, now.decay_v - squares[j], factors);
 }
 
 /* fm_forward(borders, columns, values, v (c × k), w (c), norms of the rows of v (c), y (n), s (n × k), factors, w0) */
@@ -74,32 +95,34 @@ KERNEL(fm_forward) {
     return result;
 }
 
-/* fm_backward(borders, columns, values, s (n × k), slopes (n), of_v (c × k), of_w (c), squares (c), factors): for each
- * column the sums over rows of slope x s, slope x and slope x². */
+/* fm_backward(borders, columns, values, s (n × k), slopes (n), v (c × k), w (c), of_v (c × k), of_w (c), room (c),
+ * factors, decay of w, of v): the gradients of factors and weights. */
 KERNEL(fm_backward) {
-    Py_buffer views[8];
-    if (miscounted(count, 9))
+    Py_buffer views[10];
+    if (miscounted(count, 13))
         return NULL;
-    long long factors = PyLong_AsLongLong(given[8]);
-    if ((factors == -1 && PyErr_Occurred()) || take(given, views, 8, 3))
+    long long factors = PyLong_AsLongLong(given[10]);
+    double decay_w = PyFloat_AsDouble(given[11]), decay_v = PyFloat_AsDouble(given[12]);
+    if (PyErr_Occurred() || take(given, views, 10, 3))
         return NULL;
     Rows rows = rows_of(views);
-    int64_t width = whole_rows(&views[5], factors);
+    int64_t width = whole_rows(&views[7], factors);
     PyObject *result = NULL;
     if (!inside(rows, width))
         outside();
     else if (
-        whole_rows(&views[3], factors) < rows.count || views[4].len / 4 < rows.count || views[6].len / 4 < width ||
-        views[7].len / 4 < width)
+        whole_rows(&views[3], factors) < rows.count || views[4].len / 4 < rows.count ||
+        whole_rows(&views[5], factors) < width || views[6].len / 4 < width || views[8].len / 4 < width ||
+        views[9].len / 4 < width)
         too_short();
     else {
+        Now now = {views[5].buf, views[6].buf, (float)decay_v, (float)decay_w};
         Py_BEGIN_ALLOW_THREADS;
-        for (int i = 5; i < 8; i++)
-            memset(views[i].buf, 0, (size_t)views[i].len);
-        backward(rows, views[3].buf, views[4].buf, factors, views[5].buf, views[6].buf, views[7].buf);
+        backward(
+            rows, views[3].buf, views[4].buf, now, width, factors, views[7].buf, views[8].buf, views[9].buf);
         Py_END_ALLOW_THREADS;
         result = Py_NewRef(Py_None);
     }
-    give_back(views, 8);
+    give_back(views, 10);
     return result;
 }

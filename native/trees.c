@@ -131,9 +131,15 @@ static Forest *empty_forest(Py_ssize_t trees, Py_ssize_t nodes, Py_ssize_t group
     return NULL;
 }
 
+/* Whether a buffer begins where no number of so many bytes may. */
+static bool askew(const Py_buffer *view, size_t each) { return (uintptr_t)view->buf % each; }
+
 /* How many nodes there are in all; -1 where a tree has none, or the arrays are not as long. */
 static Py_ssize_t nodes_of(const Py_buffer *views, Py_ssize_t trees) {
     enum { COUNTS, GROUPS, WEIGHTS, LEFT, RIGHT, FEATURES, VALUES, MISSING };
+    for (int i = COUNTS; i < MISSING; i++)
+        if (askew(&views[i], 4))
+            return -1;
     const int32_t *counts = views[COUNTS].buf;
     Py_ssize_t nodes = 0;
     for (Py_ssize_t t = 0; t < trees; t++) {
@@ -147,10 +153,10 @@ static Py_ssize_t nodes_of(const Py_buffer *views, Py_ssize_t trees) {
     return whole && views[MISSING].len >= nodes && nodes < INT32_MAX ? nodes : -1;
 }
 
-static Forest *read_forest(const Py_buffer *views, Py_ssize_t width, int link) {
+static Forest *read_forest(const Py_buffer *views, Py_ssize_t width, Py_ssize_t link) {
     enum { COUNTS, GROUPS, WEIGHTS, LEFT, RIGHT, FEATURES, VALUES, MISSING, BASES };
     Py_ssize_t trees = views[COUNTS].len / 4, nodes = nodes_of(views, trees), groups = views[BASES].len / 4;
-    if (nodes < 0 || groups < 1 || width < 1 || width > INT32_MAX || link < 0 || link >= LINKS) {
+    if (nodes < 0 || askew(&views[BASES], 4) || groups < 1 || width < 1 || width > INT32_MAX || link < 0 || link >= LINKS) {
         PyErr_SetString(PyExc_ValueError, "the arrays of the trees do not belong together");
         return NULL;
     }
@@ -166,9 +172,9 @@ static Forest *read_forest(const Py_buffer *views, Py_ssize_t width, int link) {
         return NULL;
     }
     forest->width = width;
-    forest->link = link;
+    forest->link = (int)link;
     for (Py_ssize_t g = 0; g < groups; g++)
-        forest->base[g] = margin_of(((const float *)views[BASES].buf)[g], link);
+        forest->base[g] = margin_of(((const float *)views[BASES].buf)[g], (int)link);
     bool sound = planted(forest, &of, queue);
     free(queue);
     if (sound)
@@ -186,10 +192,10 @@ KERNEL(trees_plant) {
     if (miscounted(count, 11))
         return NULL;
     Py_ssize_t width = PyLong_AsSsize_t(given[9]);
-    long link = PyLong_AsLong(given[10]);
+    Py_ssize_t link = PyLong_AsSsize_t(given[10]);
     if (PyErr_Occurred() || take(given, views, 9, 0))
         return NULL;
-    Forest *forest = read_forest(views, width, (int)link);
+    Forest *forest = read_forest(views, width, link);
     give_back(views, 9);
     if (!forest)
         return NULL;
@@ -312,8 +318,15 @@ static void answer(const Forest *forest, float *out, Py_ssize_t n) {
     }
 }
 
-/* Whether so many numbers of 4 bytes would be more than a buffer holds. */
-static bool beyond(const Py_buffer *view, Py_ssize_t n, Py_ssize_t each) { return n < 0 || n > view->len / 4 / each; }
+/* Whether a buffer does not hold so many numbers of 4 bytes. */
+static bool beyond(const Py_buffer *view, Py_ssize_t n, Py_ssize_t each) {
+    return n < 0 || n > view->len / 4 / each || askew(view, 4);
+}
+
+static PyObject *too_short_or_askew(void) {
+    PyErr_SetString(PyExc_ValueError, "a buffer is too short, or does not begin where its numbers may");
+    return NULL;
+}
 
 /* trees_dense(forest, n, margin, rows, out): rows of float32, shape (n, width), and room for n times groups. */
 KERNEL(trees_dense) {
@@ -327,7 +340,7 @@ KERNEL(trees_dense) {
         return NULL;
     if (beyond(&views[0], n, forest->width) || beyond(&views[1], n, forest->groups)) {
         give_back(views, 2);
-        return too_short();
+        return too_short_or_askew();
     }
     PyThreadState *others = n * forest->trees > QUICK ? PyEval_SaveThread() : NULL;
     dense_margins(forest, views[0].buf, n, views[1].buf);
@@ -376,10 +389,11 @@ KERNEL(trees_sparse) {
     if (PyErr_Occurred() || take(given + 2, views, 4, 1))
         return NULL;
     Py_ssize_t values = views[2].len / 4 < views[1].len / 8 ? views[2].len / 4 : views[1].len / 8;
-    if (n < 0 || n >= views[0].len / 8 || beyond(&views[3], n, forest->groups) ||
+    bool fit = !askew(&views[0], 8) && !askew(&views[1], 8) && !askew(&views[2], 4);
+    if (!fit || n < 0 || n >= views[0].len / 8 || beyond(&views[3], n, forest->groups) ||
         !bordered(views[0].buf, n, values)) {
         give_back(views, 4);
-        return too_short();
+        return too_short_or_askew();
     }
     bool taken = false, room;
     Py_BEGIN_ALLOW_THREADS

@@ -43,14 +43,19 @@ def test_forward_by_hand() -> None:
 
 
 def test_backward_by_hand() -> None:
-    """Each column has the sums of slope · x · s, slope · x and slope · x² over the rows with a value in it."""
+    """Gradients are the sums of slope · x · s - slope · x² · v and of slope · x over the rows, and the decay."""
     rows = np.array([0, 2, 3]), np.array([0, 1, 1]), np.array([1, 2, 3], np.float32)
     s, slopes = np.array([[1, 10], [2, 20]], np.float32), np.array([0.5, 2], np.float32)
     of_v, of_w, squares = (np.full(shape, 9, np.float32) for shape in ((2, 2), 2, 2))
-    native.kernels.fm_backward(*rows, s, slopes, of_v, of_w, squares, 2)
+    v, w = np.zeros((2, 2), np.float32), np.zeros(2, np.float32)
+    native.kernels.fm_backward(*rows, s, slopes, v, w, of_v, of_w, squares, 2, 0.5, 0.25)
     assert of_v.tolist() == [[0.5, 5], [13, 130]]
     assert of_w.tolist() == [0.5, 7]
     assert squares.tolist() == [0.5, 20]
+    v, w = np.array([[1, 2], [3, 4]], np.float32), np.array([5, 6], np.float32)
+    native.kernels.fm_backward(*rows, s, slopes, v, w, of_v, of_w, squares, 2, 0.5, 0.25)
+    assert of_v.tolist() == [[0.5 - 0.25, 5 - 0.5], [13 - 3 * 19.75, 130 - 4 * 19.75]]
+    assert of_w.tolist() == [0.5 + 2.5, 7 + 3]
 
 
 @settings(deadline=None, max_examples=60)
@@ -89,7 +94,7 @@ def test_hostile_arrays() -> None:
     good = np.array([0, 1, 2]), np.array([0, 1]), np.ones(2, np.float32)
     v, w, y, s = (np.zeros(shape, np.float32) for shape in ((2, 3), 2, 2, (2, 3)))
     kernels.fm_forward(*good, v, w, w, y, s, 3, 0.0)
-    kernels.fm_backward(*good, s, y, v, w, w.copy(), 3)
+    kernels.fm_backward(*good, s, y, v, w, v.copy(), w.copy(), w.copy(), 3, 0.0, 0.0)
     for rows in (
         (np.array([0, 1, 3]), *good[1:]),
         (np.array([0, 2, 1]), *good[1:]),
@@ -99,17 +104,17 @@ def test_hostile_arrays() -> None:
         with pytest.raises(ValueError, match="outside"):
             kernels.fm_forward(*rows, v, w, w, y, s, 3, 0.0)
         with pytest.raises(ValueError, match="outside"):
-            kernels.fm_backward(*rows, s, y, v, w, w.copy(), 3)
+            kernels.fm_backward(*rows, s, y, v, w, v.copy(), w.copy(), w.copy(), 3, 0.0, 0.0)
     for i in range(1, 5):
         arrays = [v, w, w, y, s]
         arrays[i] = arrays[i][:1].copy()
         with pytest.raises(ValueError, match="too short"):
             kernels.fm_forward(*good, *arrays, 3, 0.0)
-    for i in (0, 1, 3, 4):
-        arrays = [s, y, v, w, w.copy()]
+    for i in (0, 1, 2, 3, 5, 6):
+        arrays = [s, y, v, w, v.copy(), w.copy(), w.copy()]
         arrays[i] = arrays[i][:1].copy()
         with pytest.raises(ValueError, match="too short"):
-            kernels.fm_backward(*good, *arrays, 3)
+            kernels.fm_backward(*good, *arrays, 3, 0.0, 0.0)
     for factors in (0, -1, 7):
         with pytest.raises(ValueError, match=r"outside|too short"):
             kernels.fm_forward(*good, v, w, w, y, s, factors, 0.0)

@@ -141,11 +141,15 @@ def test_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_layouts() -> None:
-    """Arrays that are not contiguous, or may not be written to, are taken."""
+    """Arrays that are not contiguous, may not be written to, or begin between the places of numbers are taken."""
     sample = np.asfortranarray(normal(4, 10, 3))
     points = normal(20, 6)[:, ::2]
     points.setflags(write=False)
     check(sample, points)
+    room = np.empty(points.nbytes + 1, np.uint8)[1:]
+    askew = np.frombuffer(room, np.float32).reshape(points.shape)
+    askew[...] = points
+    check(sample, askew)
 
 
 def test_other_numbering() -> None:

@@ -54,6 +54,14 @@ NODES: dict[str, Any] = {
 """Two trees: x1 < 0.5 or missing ? 10 : 20, and 3; they are added to 100."""
 
 
+def askew(numbers: Array) -> Array:
+    """The same numbers, where no processor looks for such: one byte behind."""
+    room = np.empty(numbers.nbytes + 1, np.uint8)[1:]
+    found = np.frombuffer(room, numbers.dtype).reshape(numbers.shape)
+    found[...] = numbers
+    return found
+
+
 def some_rows(count: int, seed: int = 5) -> Array:
     """Rows of which a third is missing."""
     rng = np.random.default_rng(seed)
@@ -238,12 +246,12 @@ def test_odd_rows() -> None:
 
 
 def test_rows_as_they_come() -> None:
-    """Doubles, slices and columns in another order are the same rows."""
+    """Doubles, slices, columns in another order and numbers between their places are the same rows."""
     _, trees = opened()
     expected = trees.scores(ROWS)
     assert expected is not None
     wide = np.repeat(ROWS, 2, axis=1)
-    for rows in (ROWS.astype(np.float64), np.asfortranarray(ROWS), wide[:, ::2]):
+    for rows in (ROWS.astype(np.float64), np.asfortranarray(ROWS), wide[:, ::2], askew(ROWS)):
         found = trees.scores(rows)
         assert found is not None
         assert found.tobytes() == expected.tobytes()
@@ -296,6 +304,9 @@ def test_worked_out() -> None:
         {"width": -1},
         {"link": 6},
         {"link": -1},
+        {"link": 2**32},
+        {"left": askew(NODES["left"])},
+        {"bases": askew(NODES["bases"])},
     ],
     ids=str,
 )
@@ -328,6 +339,9 @@ def test_short_buffers() -> None:
     for n, features, answers in ((4, rows, out), (-1, rows, out), (3, rows[:2], out), (3, rows, out[:2])):
         with pytest.raises(ValueError, match="too short"):
             ask(forest, n, False, features, answers)
+    for features, answers in ((askew(rows), out), (rows, askew(out))):
+        with pytest.raises(ValueError, match="does not begin where"):
+            ask(forest, 3, False, features, answers)
     borders, columns, values = np.array([0, 1, 2]), np.array([0, 1]), np.zeros(2, np.float32)
     for n, *parts in (
         (3, borders, columns, values),
@@ -337,6 +351,9 @@ def test_short_buffers() -> None:
         (2, np.array([0, 2, 1]), columns, values),
         (2, np.array([-1, 1, 2]), columns, values),
         (0, np.array([], np.int64), columns, values),
+        (2, askew(borders), columns, values),
+        (2, borders, askew(columns), values),
+        (2, borders, columns, askew(values)),
     ):
         with pytest.raises(ValueError, match="too short"):
             sparse(forest, n, *parts, out)
