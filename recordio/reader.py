@@ -2,8 +2,8 @@
 
 A block of about a megabyte is read, and as many of its records as possible are decoded together:
 
-1. by the compiled kernel (`runs`) or, without it, its first twin: records like the one before, at a constant stride
-   (`template`), are compared, not parsed;
+1. runs of one kind, by the compiled kernel (`runs`); without it, dense ones like the one before, at a constant stride
+   (`template`): compared, not parsed;
 2. dense records of several layouts, and
 3. sparse ones: all parsed at once with array operations (`wire`);
 4. anything else, record by record through the protobuf library (`record`).
