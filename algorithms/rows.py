@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from .. import native
 from ..recordio.batch import CSR, Array
 
 __all__ = ["Piece", "compact", "dense", "far_mean", "gathered", "less", "pieces", "recentred"]
@@ -69,7 +70,7 @@ def gathered(parts: Sequence[Array], store: Array) -> Piece:
     Numbers are copied but once: to `store` where it is large enough and of their dtype.
     """
     rows, d = sum(map(len, parts)), parts[0].shape[1]
-    columns = np.flatnonzero(np.logical_or.reduce([part.any(axis=0) for part in parts]))
+    columns = np.flatnonzero(np.logical_or.reduce([_used(part) for part in parts]))
     whole = len(columns) > _MOSTLY * d
     if whole and len(parts) == 1:
         return Piece(parts[0], None)
@@ -83,9 +84,30 @@ def gathered(parts: Sequence[Array], store: Array) -> Piece:
         if whole:
             place[...] = part
         else:
-            part.take(columns, axis=1, out=place, mode="clip")
+            _take(part, columns, place)
         at += len(part)
     return Piece(block, None if whole else columns)
+
+
+def _used(rows: Array) -> Array:
+    """Whether any row of shape (n, d) has a value in a column, shape (d,)."""
+    if not _compiled(rows):
+        return np.asarray(rows.any(axis=0))
+    used = np.zeros(rows.shape[1], np.bool_)
+    native.kernels.columns_used(rows, used)
+    return used
+
+
+def _take(rows: Array, columns: Array, place: Array) -> None:
+    """Copy the numbers in some columns."""
+    if _compiled(rows):
+        native.kernels.columns_taken(rows, columns, place, rows.shape[1])
+    else:
+        rows.take(columns, axis=1, out=place, mode="clip")
+
+
+def _compiled(rows: Array) -> bool:
+    return native.kernels is not None and rows.dtype == np.float32 and rows.flags.c_contiguous and rows.size > 0
 
 
 def recentred(rows: Array) -> tuple[Array | None, Array]:

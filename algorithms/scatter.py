@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from .. import native
 from ..errors import ChannelError, UserError
 from ..recordio.batch import CSR, Array, Batch, concatenate
 from .memory import available_memory
@@ -22,6 +23,7 @@ __all__ = ["Components", "Outer", "Sketch"]
 
 _SEED: Final = 0  # the algorithm has no hyperparameter for it: equal jobs give equal models
 _BLOCK: Final = 4096  # rows that are multiplied at a time: fewer are slower, float32 sums of more are less exact
+_NATIVE_BLOCK: Final = 1024  # so many where a kernel adds products: fewer rows have values in fewer columns
 _BLOCK_BYTES: Final = 16 << 20  # of rows that a sketch takes at a time
 _FIRST: Final = 256  # rows that tell how far from zero the data is
 _FAR: Final = 4.0  # squared distance of the mean from zero, in units of the variance, that costs digits
@@ -56,6 +58,7 @@ class _Sums:
         self._held: list[Batch] = []
         self._rows_held = 0
         self._store = np.empty((0, d), np.float32)
+        self._block = _BLOCK
 
     def _hold(self, features: Array | CSR) -> None:
         if len(features):
@@ -82,7 +85,7 @@ class _Sums:
         if self.subtract_mean and not self.count:  # the first rows decide
             self.offset = far_mean(rows[:_FIRST], _FAR)
         self.count += len(rows)
-        step = -(-len(rows) // max(1, round(len(rows) / _BLOCK)))
+        step = -(-len(rows) // max(1, round(len(rows) / self._block)))
         for start in range(0, len(rows), step):
             block = rows[start : start + step]
             yield block if self.offset is None else less(block, self.offset)
@@ -140,11 +143,13 @@ class Outer(_Sums):
     def __init__(self, d: int, k: int, *, subtract_mean: bool = True) -> None:
         super().__init__(d, k, subtract_mean=subtract_mean)
         self._products: Array | None = None  # (d, d)
+        if native.kernels is not None:
+            self._block = _NATIVE_BLOCK
 
     def add(self, features: Array | CSR) -> None:
         """Take some rows of shape (n, d), and keep them until there are enough for a fast product."""
         self._hold(features)
-        if self._rows_held >= max(_BLOCK, self.d // 2):
+        if self._rows_held >= max(self._block, self.d // 2):
             self._multiply()
         elif self._products is None and not isinstance(features, CSR) and 4 * self._rows_held * self.d > _BLOCK_BYTES:
             self._check_few(self.d)
@@ -193,7 +198,7 @@ class Outer(_Sums):
         if (
             self.offset is not None
             or not self.count
-            or rows > 2 * _BLOCK
+            or rows > 2 * self._block
             or any(isinstance(part, CSR) for part in parts)
         ):
             yield from map(compact, self._blocks())
@@ -246,6 +251,8 @@ def _add_at(products: Array, part: Array, columns: Array | None) -> None:
     d = len(products)
     if columns is None:
         products += part
+    elif native.kernels is not None and part.dtype == np.float32 and part.flags.c_contiguous:
+        native.kernels.products_added(part, columns, products, d)
     elif len(columns) < d // 3:
         products[np.ix_(columns, columns)] += part
     else:  # adding to chosen places one by one would take longer than spreading the part over all

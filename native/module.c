@@ -40,6 +40,11 @@ KERNEL(trees_sparse);
 KERNEL(kmeans_assign);
 KERNEL(kmeans_distances);
 
+/* scatter.c */
+KERNEL(columns_used);
+KERNEL(columns_taken);
+KERNEL(products_added);
+
 /* replies.c */
 KERNEL(replies);
 
@@ -80,6 +85,11 @@ static PyMethodDef functions[] = {
     /* kmeans.c */
     FUNCTION(kmeans_assign),
     FUNCTION(kmeans_distances),
+
+    /* scatter.c */
+    FUNCTION(columns_used),
+    FUNCTION(columns_taken),
+    FUNCTION(products_added),
 
     /* replies.c */
     FUNCTION(replies),
