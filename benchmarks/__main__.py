@@ -19,6 +19,7 @@ NAMES = (
     "linearlearner",
     "factorizationmachines",
     "xgboost",
+    "serving",
     "platform",
     "kernels_text",
     "kernels_linear",
