@@ -31,6 +31,7 @@ OTHERS = (
     "linearlearner",
     "factorizationmachines",
     "xgboost",
+    "serving",
     "platform",
 )
 NAMES = (*SECTIONS, *OTHERS)
