@@ -21,7 +21,7 @@ from pathlib import Path
 from clary.containers.files import atomic
 
 from .machine import load, surroundings
-from .page import SECTIONS, page, table
+from .page import SECTIONS, description, page, table
 from .timing import ROUNDS, Row
 
 OTHERS = (
@@ -70,8 +70,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def write_page() -> None:
     """Measure what belongs to the page, print it and keep it."""
-    before = load()
-    text = page({name: measured(name) for name in SECTIONS}, surroundings(before))
+    descriptions, before = {name: description(name) for name in SECTIONS}, load()
+    text = page({name: measured(name) for name in SECTIONS}, descriptions, surroundings(before))
     print(text, flush=True)
     with atomic(PAGE) as stream:
         stream.write(text.encode())

@@ -53,13 +53,15 @@ def description(name: str) -> str:
     return ast.get_docstring(ast.parse(source)) or ""
 
 
-def page(found: Mapping[str, Sequence[Row]], machine: Mapping[str, str]) -> str:
+def page(found: Mapping[str, Sequence[Row]], descriptions: Mapping[str, str], machine: Mapping[str, str]) -> str:
     """The whole page.
 
     Parameters
     ----------
     found
         Name of a benchmark → its rows, in the order of the page.
+    descriptions
+        Name of a benchmark → what it says of itself.
     machine
         Where, when and with what was measured.
     """
@@ -69,5 +71,5 @@ def page(found: Mapping[str, Sequence[Row]], machine: Mapping[str, str]) -> str:
     parts.append("\n".join(f"- {name}: {value}" for name, value in machine.items()))
     parts.append(", ".join(f"{counts[verdict]} {verdict}" for verdict in ("met", "missed", "not measured")) + ".")
     for name, rows in shown.items():
-        parts += [f"## {SECTIONS[name]}", description(name), table(rows)]
+        parts += [f"## {SECTIONS[name]}", descriptions[name], table(rows)]
     return "\n\n".join(parts) + "\n"

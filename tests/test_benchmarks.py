@@ -103,13 +103,19 @@ def test_table() -> None:
 
 def test_page() -> None:
     """The page counts verdicts, says where it was measured, and shows all that has a target, by subject."""
-    text = page({"kernels_text": [FAST, SLOW, BARE], "scale": [ABSENT]}, {"Machine": "a fast one"})
+    found = {"kernels_text": [FAST, SLOW, BARE], "scale": [ABSENT]}
+    text = page(found, {"kernels_text": "Text.", "scale": "Growth."}, {"Machine": "a fast one"})
 
     assert "1 met, 1 missed, 1 not measured." in text
     assert "- Machine: a fast one" in text
     assert re.findall("^## (.*)$", text, re.MULTILINE) == [SECTIONS["kernels_text"], SECTIONS["scale"]]
-    assert description("kernels_text") in text
+    assert "\n\nText.\n\n| what" in text
     assert "| a " in text and "| f " in text and "| d " not in text
+
+
+def test_description() -> None:
+    """A benchmark says what it measures, though its peers may be missing."""
+    assert description("kernels_text").startswith("The kernels that read text")
 
 
 def test_every_benchmark_is_run() -> None:
