@@ -6,8 +6,9 @@ import os
 import secrets
 import shutil
 import threading
+import time
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -104,9 +105,19 @@ class JobThread(threading.Thread):
     def failed(self, reason: str) -> dict[str, Any]:
         """The fields that tell of a failure."""
 
-    @abstractmethod
-    def end(self, fields: dict[str, Any]) -> None:
-        """Keep the fields that tell of the end."""
+    def end(self, document: dict[str, Any], fields: Mapping[str, Any]) -> None:
+        """Note the fields that tell of the end, and when that was."""
+        document.update(fields, **{f"{self.noun.removesuffix('Job')}EndTime": time.time()})
+
+    def change(self, edit: Callable[[dict[str, Any]], None]) -> None:
+        """Change what describes the job, unless it is forgotten or the platform ends before that succeeds."""
+
+        def write() -> None:
+            with self.platform.store.changing(self.kind, self.job, self.status) as document:
+                if document is not None:
+                    edit(document)
+
+        insist(write, self.platform.closing)
 
     def stop(self) -> None:
         """End the job with what it has so far."""
@@ -120,7 +131,7 @@ class JobThread(threading.Thread):
             # before the end is known: from then on its name may be another job's
             self.platform.jobs.pop((self.kind, self.job), None)
         if fields is not None:
-            insist(lambda: self.end(fields), self.platform.closing)
+            self.change(lambda document: self.end(document, fields))
             self._clear()
 
     def _fields(self) -> dict[str, Any] | None:

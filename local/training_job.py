@@ -121,20 +121,17 @@ class TrainingJob(JobThread):
         """What tells of a failure."""
         return {"TrainingJobStatus": "Failed", "SecondaryStatus": "Failed", "FailureReason": reason}
 
-    def end(self, fields: dict[str, Any]) -> None:
-        """Keep what tells of the end."""
+    def end(self, document: dict[str, Any], fields: Mapping[str, Any]) -> None:
+        """Note what tells of the end."""
         secondary = fields["SecondaryStatus"]
         message = fields.get("FailureReason") or MESSAGES[secondary]
         now = time.time()
-        with self.platform.store.changing(KIND, self.job, "TrainingJobStatus") as job:
-            if job is None:
-                return
-            move(job, secondary, message, now)
-            job["SecondaryStatusTransitions"][-1]["EndTime"] = now
-            job.update(fields, TrainingEndTime=now)
-            job["TrainingTimeInSeconds"] = max(1, int(now - job.get("TrainingStartTime", now)))  # AWS's least
-            job["BillableTimeInSeconds"] = job["TrainingTimeInSeconds"]
-            job["FinalMetricDataList"] = self._metrics.final() or job.get("FinalMetricDataList", [])
+        move(document, secondary, message, now)
+        document["SecondaryStatusTransitions"][-1]["EndTime"] = now
+        document.update(fields, TrainingEndTime=now)
+        document["TrainingTimeInSeconds"] = max(1, int(now - document.get("TrainingStartTime", now)))  # AWS's least
+        document["BillableTimeInSeconds"] = document["TrainingTimeInSeconds"]
+        document["FinalMetricDataList"] = self._metrics.final() or document.get("FinalMetricDataList", [])
 
     def _prepare(self) -> list[Tree]:
         """Fetch what the job reads, and lay it where its hosts look for it."""
@@ -231,13 +228,11 @@ class TrainingJob(JobThread):
         """Go over to another secondary status."""
         now = time.time()
 
-        def write() -> None:
-            with self.platform.store.changing(KIND, self.job, "TrainingJobStatus") as job:
-                if job is not None:
-                    move(job, secondary, MESSAGES[secondary], now)
-                    job.update(fields, _phase=secondary)
+        def edit(document: dict[str, Any]) -> None:
+            move(document, secondary, MESSAGES[secondary], now)
+            document.update(fields, _phase=secondary)
 
-        insist(write, self.platform.closing)
+        self.change(edit)
 
     def _heard(self, host: str, line: bytes) -> None:
         """A line of a host."""

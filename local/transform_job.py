@@ -19,7 +19,6 @@ from .job_thread import JobThread, WholeReasonError, blame
 from .manifests import Location
 from .platform import Platform
 from .served import Served, UnhealthyError, containers_of
-from .store import insist
 from .transform_objects import find, sources, uploader
 
 __all__ = ["KIND", "LOG_GROUP", "TransformJob", "settings_of"]
@@ -75,17 +74,13 @@ class TransformJob(JobThread):
             return {"TransformJobStatus": "Stopped"}
         return {"TransformJobStatus": "Failed", "FailureReason": reason}
 
-    def end(self, fields: dict[str, Any]) -> None:
-        """Keep what tells of the end."""
-        self._note(**fields, TransformEndTime=time.time())
-
     def _transform(self) -> str:
         """Transform all objects; why some have no output."""
         settings = settings_of(self.document)
         with self.turn():
             if self.ending:
                 return ""
-            self._note(TransformStartTime=time.time())
+            self.change(lambda document: document.update(TransformStartTime=time.time()))
             source = self.document["TransformInput"]["DataSource"]["S3DataSource"]
             found = find(self.platform.s3, source, lambda: self.ending)
             self.take_folder()
@@ -150,14 +145,6 @@ class TransformJob(JobThread):
         finally:
             over.set()
             watcher.join(_LIMIT)
-
-    def _note(self, **fields: Any) -> None:
-        def write() -> None:
-            with self.platform.store.changing(KIND, self.job, "TransformJobStatus") as job:
-                if job is not None:
-                    job.update(fields)
-
-        insist(write, self.platform.closing)
 
     def _heard(self, container: str, line: bytes) -> None:
         """A line of a container."""

@@ -83,12 +83,6 @@ class TuningJob(JobThread):
             end(self.platform, TrainingJob, result.thing.name)
         return {"HyperParameterTuningJobStatus": "Failed", "FailureReason": reason}
 
-    def end(self, fields: dict[str, Any]) -> None:
-        """Keep what tells of the end."""
-        with self.platform.store.changing(KIND, self.job, "HyperParameterTuningJobStatus") as job:
-            if job is not None:
-                job.update(fields, HyperParameterTuningEndTime=time.time())
-
     def _search(self, place: int) -> Search:
         """The search for one of the definitions."""
         definition, strategy = self._definitions[place], self._config["Strategy"]
