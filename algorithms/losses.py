@@ -41,6 +41,7 @@ _BLOCK: Final = 1 << 17  # numbers of all classes that are worked on at a time, 
 _FEW: Final = 16  # classes that are copied one by one, rather than a few numbers at a time
 
 
+@dataclass(frozen=True)
 class Loss(ABC):
     """What the raw outputs of models cost.
 
@@ -109,7 +110,6 @@ class Loss(ABC):
         return z
 
 
-@dataclass(frozen=True)
 class LogisticLoss(Loss):
     """Cross entropy of a label 0 or 1 and the probability sigmoid(z).
 
@@ -185,7 +185,6 @@ class HingeLoss(Loss):
         return losses, gradient
 
 
-@dataclass(frozen=True)
 class SoftmaxLoss(Loss):
     """Cross entropy of a class and the probabilities softmax(z).
 
@@ -226,7 +225,6 @@ class SoftmaxLoss(Loss):
         return _classes_last(exps, np.empty(z.shape, z.dtype))
 
 
-@dataclass(frozen=True)
 class SquaredLoss(Loss):
     """Squared error, without the half.
 
@@ -248,7 +246,6 @@ class SquaredLoss(Loss):
         return losses, gradient
 
 
-@dataclass(frozen=True)
 class AbsoluteLoss(Loss):
     """Absolute error.
 
