@@ -21,6 +21,7 @@ NAMES = (
     "xgboost",
     "platform",
     "kernels_text",
+    "kernels_kmeans",
     "kernels_linear",
     "kernels_forest",
     "kernels_trees",
