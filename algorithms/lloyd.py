@@ -83,7 +83,7 @@ class Centres:
     def _tiles(self) -> Array | None:
         """The centres as the kernel takes them, of shape (tiles, d, centres of a tile); None where it does not."""
         k, d = self.seen.shape
-        if native.kernels is None or self.seen.dtype != np.float32 or not np.isfinite(self.norms).all():
+        if self.seen.dtype != np.float32 or not np.isfinite(self.norms).all():
             return None
         tiles = -(-k // (_LANES * _MOST_VECTORS))
         width = -(-k // (_LANES * tiles)) * _LANES
@@ -103,7 +103,7 @@ class Centres:
             Where to add the rows, and their number, at their closest centres: float64, shapes (k, d) and (k,).
         """
         rows = piece.rows
-        if piece.columns is None and (tiles := self._tiles) is not None and _suits(rows):
+        if _compiled(piece) and _suits(rows) and (tiles := self._tiles) is not None:
             labels, squared = np.empty(len(rows), np.int64), np.empty(len(rows), np.float32)
             added = (_NOTHING, _NOTHING) if sums is None else (sums, counts)
             native.kernels.kmeans_assign(rows, tiles, self.norms, labels, squared, *added, *tiles.shape[1:])
@@ -117,7 +117,7 @@ class Centres:
     def distances(self, piece: Piece, labels: Array) -> Array:
         """Squared distance of each row to its centre: no cancellation, shape (n,)."""
         rows = piece.rows
-        if piece.columns is None and self._tiles is not None and rows.dtype == np.float32 and rows.flags.c_contiguous:
+        if _compiled(piece) and self.seen.dtype == np.float32:
             squared = np.empty(len(rows), np.float32)
             native.kernels.kmeans_distances(rows, np.ascontiguousarray(self.seen), labels, squared, rows.shape[1])
             return squared
@@ -128,10 +128,19 @@ class Centres:
         return squared
 
 
+def _compiled(piece: Piece) -> bool:
+    """Whether kernels can take the rows."""
+    rows = piece.rows
+    return (
+        native.kernels is not None
+        and piece.columns is None
+        and rows.dtype == np.float32
+        and bool(rows.flags.c_contiguous)
+    )
+
+
 def _suits(rows: Array) -> bool:
     """Whether the kernel is quick with the rows: those that are mostly zeros, which it leaves out, or few."""
-    if rows.dtype != np.float32 or not rows.flags.c_contiguous:
-        return False
     some = rows[:_LOOKED_AT]
     return len(rows) <= _FEW or int(np.count_nonzero(some)) <= _MOSTLY * some.size
 
