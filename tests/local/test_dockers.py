@@ -101,8 +101,9 @@ def tree(tmp_path: Path) -> Tree:
 @pytest.fixture
 def networks(executor: Dockers) -> None:  # noqa: ARG001  # there is an engine
     """The test skips where the engine can make no networks."""
-    made = images.docker("network", "create", "clary-local-probe")
-    images.docker("network", "rm", "clary-local-probe")
+    name = f"clary-local-probe-{os.getpid()}"
+    made = images.docker("network", "create", name)
+    images.docker("network", "rm", name)
     if made.returncode:
         pytest.skip(f"the Docker engine cannot make networks: {made.stderr}")
 

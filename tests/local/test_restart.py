@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from clary.errors import PlatformError
+from clary.local.commands import env
+
 from .up import LIMIT, Up, channel, clary, ended, job, put_rows, until
 
 ENDLESS = {"k": "2", "feature_dim": "3", "epochs": "1000000"}
@@ -182,11 +185,14 @@ def processes(up: Up) -> list[int]:
     return [int(child) for task in path.iterdir() for child in (task / "children").read_text().split()]
 
 
-def test_env_without_a_platform(tmp_path: Path) -> None:
+def test_env_without_a_platform(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """What the shell evaluates then is a failure: the script that follows would go to AWS itself."""
-    found = clary("env", "--state", str(tmp_path / "none"))
-    assert (found.returncode, found.stdout) == (3, "false\n")
-    assert "no platform runs" in found.stderr
+    monkeypatch.setattr("clary.local.commands._START", 0.2)
+    with pytest.raises(PlatformError, match="no platform runs") as caught:
+        env(state=tmp_path / "none")
+    assert (caught.value.exit_code, capsys.readouterr().out) == (3, "false\n")
 
 
 def test_ports_and_hosts(up: Up, tmp_path: Path) -> None:
