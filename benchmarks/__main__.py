@@ -31,7 +31,6 @@ OTHERS = (
     "linearlearner",
     "factorizationmachines",
     "xgboost",
-    "serving",
     "platform",
 )
 NAMES = (*SECTIONS, *OTHERS)
