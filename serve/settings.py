@@ -200,8 +200,8 @@ SETTINGS: Final = (
         "quick",
         {"CLARY_QUICK": _is_true},
         "true",
-        "Whether plain requests to /ping and /invocations are answered past gunicorn's reader and Flask, which is "
-        "several times as fast; all others, and with false these too, go through them. The answers are the same.",
+        "Whether plain requests to /ping and /invocations are answered past gunicorn's reader and Flask, in "
+        "about a third of the time; all others, and with false these too, go through them. The answers are the same.",
     ),
     Setting(
         "model_dir",
