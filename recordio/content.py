@@ -208,7 +208,9 @@ def _whole_number(media: MediaType, name: str, default: int, largest: int | None
 
 def _delimiter(media: MediaType) -> str:
     """The character between the cells of CSV, or ``auto``."""
-    text = media.parameters.get("delimiter", ",")
+    text = media.parameters.get("delimiter")
+    if text is None:
+        return ","
     if text.lower() in ("tab", "\\t"):
         return "\t"
     if text.lower() == "auto":

@@ -22,6 +22,8 @@ from gunicorn.glogging import Logger
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers.gthread import ThreadWorker
 
+from ..logs import tell
+
 if TYPE_CHECKING:
     from gunicorn.workers.gthread import TConn
 
@@ -57,11 +59,8 @@ class AccessLog(Logger):
 def log_answer(method: str, path: str, status: int, sent: int, seconds: float, target: str) -> None:
     """Write a line about a request; about those that ask whether we live, again and again, only if they fail."""
     level = logging.DEBUG if path == "/ping" and status == HTTPStatus.OK else logging.INFO
-    if _LOG.isEnabledFor(level):
-        line = f"{_printable(method)} {_printable(path)} {status} {sent} bytes {seconds * 1000:.1f} ms"
-        text = f"{line} {_printable(target)}" if target else line
-        # nobody asks from where in the code these lines come, and to find it out takes longer than to write them
-        _LOG.handle(logging.LogRecord(_LOG.name, level, __file__, 0, text, (), None))
+    line = f"{_printable(method)} {_printable(path)} {status} {sent} bytes {seconds * 1000:.1f} ms"
+    tell(level, f"{line} {_printable(target)}" if target else line)
 
 
 class Worker(ThreadWorker):
@@ -158,7 +157,8 @@ class _Body:
 
 def _printable(text: str) -> str:
     """A text without what would spoil a line, and not too long."""
-    return _UNPRINTABLE.sub("?", text[:_TEXT])
+    text = text[:_TEXT]
+    return text if text.isascii() and text.isprintable() else _UNPRINTABLE.sub("?", text)
 
 
 def _status(error: ParseException) -> int:

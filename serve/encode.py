@@ -6,6 +6,7 @@ languages refuse a document with one: they are ``null`` in JSON and JSON Lines, 
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -55,7 +56,7 @@ def encode_json(predictions: Predictions) -> bytes:
     >>> encode_json(Predictions("predictions", columns))
     b'{"predictions": [{"closest_cluster": 5.0, "distance_to_cluster": 36.5}]}'
     """
-    key = json.dumps(predictions.key)
+    key = _quoted(predictions.key)
     if (text := replies.written(predictions.columns, replies.JSON)) is not None:
         return b"{%b: [%b]}" % (key.encode(), text[:-2])
     blocks = [json.dumps(rows)[1:-1] for rows in _blocks(predictions.columns)]
@@ -172,6 +173,11 @@ def _matches(media: MediaType, name: str) -> bool:
         return format_of(media).name == name
     except UnsupportedContentTypeError:
         return False
+
+
+@functools.lru_cache(maxsize=64)
+def _quoted(text: str) -> str:
+    return json.dumps(text)
 
 
 def _blocks(columns: Mapping[str, Array]) -> Iterator[list[dict[str, Any]]]:

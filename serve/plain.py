@@ -6,10 +6,10 @@ whatever might be read in two ways is not plain.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = ["PING", "Plain", "Reply", "Shortcuts", "plain"]
 
@@ -18,6 +18,9 @@ _LONGEST: Final = 1 << 18
 
 _HEAD: Final = 1 << 13
 """Most bytes of a head; within it no line is longer than gunicorn allows."""
+
+_HEADS: Final = 64
+"""Heads that are remembered: most clients send the same one again and again."""
 
 _REQUEST: Final = re.compile(
     rb"(POST /invocations|GET /ping) HTTP/1\.1\r\n((?:[!#$%&'*+.^`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r\n){0,100})\r\n"
@@ -40,8 +43,7 @@ _AMAZON: Final = "x-amz"
 """How fields of the platform begin."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plain:
+class Plain(NamedTuple):
     """A plain request.
 
     Parameters
@@ -64,8 +66,7 @@ class Plain:
         return self.fields.get(name.lower(), "")
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What a request is answered with: status 200, and this."""
 
     body: bytes
@@ -89,11 +90,22 @@ def plain(data: bytes) -> Plain | None:
     ('POST /invocations', 'text/csv', 73, 76)
     >>> plain(b"POST /invocations HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n6,8\r\n0\r\n\r\n")
     """
-    found = _REQUEST.match(data, 0, _HEAD)
+    end = data.find(b"\r\n\r\n", 0, _HEAD) + 4
+    found = _read(data[:end]) if end > 3 else None
     if found is None:
         return None
-    line, head = found[1].decode(), found[2].decode("latin-1")
-    lines = [field.partition(":") for field in head.split("\r\n")[:-1]]
+    line, fields, length = found
+    return Plain(line, fields, end, end + length)
+
+
+@functools.lru_cache(_HEADS)
+def _read(head: bytes) -> tuple[str, Mapping[str, str], int] | None:
+    """Method and path, fields and the body's length that a plain head tells."""
+    found = _REQUEST.fullmatch(head)
+    if found is None:
+        return None
+    line = found[1].decode()
+    lines = [field.partition(":") for field in found[2].decode("latin-1").split("\r\n")[:-1]]
     fields = {name.lower(): value.strip(" \t") for name, _, value in lines}
     if len(fields) < len(lines) or not all(name in _KNOWN or name.startswith(_AMAZON) for name in fields):
         return None
@@ -103,7 +115,5 @@ def plain(data: bytes) -> Plain | None:
         return None
     length = fields.get("content-length", "")
     if line == "GET /ping":
-        return None if length else Plain(line, fields, found.end(), found.end())
-    if not _LENGTH.fullmatch(length) or int(length) > _LONGEST:
-        return None
-    return Plain(line, fields, found.end(), found.end() + int(length))
+        return None if length else (line, fields, 0)
+    return (line, fields, int(length)) if _LENGTH.fullmatch(length) and int(length) <= _LONGEST else None

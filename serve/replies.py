@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -65,45 +65,55 @@ def written(columns: Mapping[str, Array], form: Form) -> bytes | None:
     >>> written(columns, JSON) if native.kernels else b'{"label": 1.0, "scores": [0.25, 0.75]}, '
     b'{"label": 1.0, "scores": [0.25, 0.75]}, '
     """
-    if native.kernels is None:
+    kernels = native.kernels
+    if kernels is None:
         return None
-    tables, widths, whole = [], [], b""
-    for column in columns.values():
-        is_whole = column.dtype == np.int64
-        if not (is_whole or column.dtype == np.float32) or column.ndim > 2 or not column.size:
-            return None
-        if is_whole and not (column.min() > -_EXACT and column.max() < _EXACT):
-            return None
-        widths.append(0 if column.ndim == 1 else column.shape[1])
-        tables.append(column[:, None] if column.ndim == 1 else column)
-        whole += bytes([is_whole]) * tables[-1].shape[1]
-    text, ends = _around(form, tuple(columns), tuple(widths))
-    rows, step = len(tables[0]), max(1, _NUMBERS // len(ends))
+    tables = list(columns.values())
+    around = _around(form, tuple(columns), tuple([(column.dtype, column.shape[1:]) for column in tables]))
+    if around is None or not tables[0].size or any(map(_too_large, tables)):
+        return None
+    text, ends, whole, row = around
+    rows, step = len(tables[0]), max(1, _NUMBERS // len(whole))
     found = []
     for start in range(0, rows, step):
-        part = [table[start : start + step] for table in tables]
-        numbers = np.concatenate(part, axis=1, dtype=np.float32, casting="unsafe")
-        out = bytearray(len(numbers) * (len(text) + _LONGEST * len(ends)))
-        size = native.kernels.replies(len(numbers), form.cut, text, ends, whole, numbers, out)
+        part = [table[start : start + step] for table in tables] if rows > step else tables
+        numbers = np.empty((len(part[0]), len(whole)), np.float32)
+        for column, place in zip(part, row, strict=True):
+            numbers[:, place] = column
+        out = bytearray(len(numbers) * (len(text) + _LONGEST * len(whole)))
+        size = kernels.replies(len(numbers), form.cut, text, ends, whole, numbers, out)
         if size < 0:
             return None
-        found.append(bytes(memoryview(out)[:size]))
-    return b"".join(found)
+        found.append(bytes(out[:size]))
+    return b"".join(found) if len(found) > 1 else found[0]
+
+
+def _too_large(column: Array) -> bool:
+    """Whether whole numbers are not sure to be told apart by float32."""
+    return column.dtype == np.int64 and not (column.min() > -_EXACT and column.max() < _EXACT)
 
 
 @functools.lru_cache(maxsize=64)
-def _around(form: Form, names: Sequence[str], widths: Sequence[int]) -> tuple[bytes, Array]:
-    """The text around the numbers of a row, and where it ends before each of them and after the last.
+def _around(
+    form: Form, names: Sequence[str], kinds: Sequence[tuple[np.dtype[Any], tuple[int, ...]]]
+) -> tuple[bytes, Array, bytes, list[int | slice]] | None:
+    """What is the same for all rows with columns of these names, and dtypes and shapes of a value.
 
-    A column that is none of lists has the width 0.
+    The text around the numbers; where it ends before each of them and after the last; which are whole; where in a row
+    those of each column stand. None where there is no way to write them.
     """
-    pieces, before = [], form.start
-    for name, width in zip(names, widths, strict=True):
+    pieces, before, whole = [], form.start, b""
+    places: list[int | slice] = []
+    for name, (dtype, shape) in zip(names, kinds, strict=True):
+        if dtype not in (np.int64, np.float32) or len(shape) > 1 or shape == (0,):
+            return None
         if form.colon is not None:
             before += json.dumps(name) + form.colon
-        wide = form.brackets and width > 0
+        wide, width = form.brackets and bool(shape), shape[0] if shape else 1
         pieces += [before + "[" * wide, *[form.comma] * (width - 1)]
         before = "]" * wide + form.comma
+        places.append(slice(len(whole), len(whole) + width) if shape else len(whole))
+        whole += bytes([dtype == np.int64]) * width
     pieces.append(before.removesuffix(form.comma) + form.end)
     texts = [piece.encode() for piece in pieces]
-    return b"".join(texts), np.array(list(accumulate(map(len, texts))), np.int64)
+    return b"".join(texts), np.array(list(accumulate(map(len, texts))), np.int64), whole, places
