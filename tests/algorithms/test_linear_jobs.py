@@ -16,7 +16,8 @@ from clary.recordio.batch import CSR, Array
 
 from ..job import Result, Tree, csv, recordio
 from ..serve.conftest import Server, Start
-from ..serve.conftest import start as start  # a fixture
+from ..serve.conftest import quick as quick  # fixtures
+from ..serve.conftest import start as start
 
 ROWS = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
 LABELS = (ROWS @ [2, -1] > 0).astype(np.float32)
