@@ -7,6 +7,7 @@ but gunicorn's heartbeat files, which have no name and lie in shared memory wher
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -66,6 +67,7 @@ def main() -> int:
     for number in _STOP:
         signal.signal(number, _leave)  # process 1 of a container ignores signals without a handler
     logger = logs.setup()
+    gc.disable()  # what is imported and loaded stays: to look for garbage in it takes time and finds none
     try:
         settings = Settings.from_environment(os.environ)
         logs.setup(settings.log_level)
@@ -78,6 +80,8 @@ def main() -> int:
     except ClaryError as error:
         logger.error("%s: %s", error.prefix, error)
         return error.exit_code
+    finally:
+        gc.enable()
     return 0
 
 
@@ -185,7 +189,9 @@ def _run(app: Wsgi, settings: Settings, descriptor: int) -> None:
             return app
 
         def run(self) -> None:
-            Patient(self).run()
+            arbiter = Patient(self)  # which imports the worker
+            gc.enable()
+            arbiter.run()
 
     Server().run()
 
