@@ -6,22 +6,19 @@ that stall so keep no prediction waiting; `connections` ends those that stall fo
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from queue import Empty, SimpleQueue
 from typing import Final
 
 from flask import Response, request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
-from ..errors import PlatformError, UnsupportedContentTypeError
+from ..errors import PlatformError
+from .places import Places
 from .settings import MIB
 
-__all__ = ["READERS", "Places", "check_encoding"]
+__all__ = ["READERS", "Bodies"]
 
 READERS: Final = 192
 """Bodies that one process reads at a time."""
@@ -41,42 +38,13 @@ _DISCARD: Final = 1 << 30
 """Bytes of a refused request that are read to no use; no service of SageMaker sends more."""
 
 
-class Places:
-    """How much a process takes on at the same time.
+class Bodies:
+    """The bodies that a process reads at the same time."""
 
-    Parameters
-    ----------
-    predictions
-        Number of predictions.
-    """
+    def __init__(self) -> None:
+        self._places = Places(READERS, f"{READERS} requests are still on their way: try again later")
 
-    def __init__(self, predictions: int) -> None:
-        self._count = predictions
-        self._predictions: SimpleQueue[None] = SimpleQueue()  # of places; faster than a semaphore
-        for _ in range(predictions):
-            self._predictions.put(None)
-        self._readers = threading.BoundedSemaphore(READERS)
-
-    @contextmanager
-    def predicting(self) -> Iterator[None]:
-        """A place to predict in.
-
-        Raises
-        ------
-        PlatformError
-            When all are taken.
-        """
-        try:
-            self._predictions.get_nowait()
-        except Empty:
-            text = f"all {self._count} places are taken by running requests: try again later"
-            raise PlatformError(text) from None
-        try:
-            yield
-        finally:
-            self._predictions.put(None)
-
-    def body(self, limit: int) -> bytes:
+    def whole(self, limit: int) -> bytes:
         """The whole body of the request, chunked or not; `limit` is in bytes, 0 for none.
 
         Raises
@@ -88,12 +56,8 @@ class Places:
         """
         if limit and (request.content_length or 0) > limit:
             raise RequestEntityTooLarge(_too_large(limit))
-        if not self._readers.acquire(blocking=False):
-            raise PlatformError(f"{READERS} requests are still on their way: try again later")
-        try:
+        with self._places:
             return _read(limit)
-        finally:
-            self._readers.release()
 
     def finish(self, response: Response) -> Response:
         """End the connection after a refusal, if what the client still sends cannot be read first."""
@@ -109,22 +73,14 @@ class Places:
         bool
             Whether all of it could be read. It takes a place: clients that stall must not get all threads.
         """
-        if (request.content_length or 0) > _DISCARD or not self._readers.acquire(blocking=False):
+        if (request.content_length or 0) > _DISCARD:
             return False
         most = _DISCARD // _PIECE
         try:
-            return sum(1 for _ in islice(iter(partial(request.stream.read, _PIECE), b""), most)) < most
-        except _BROKEN:
+            with self._places:
+                return sum(1 for _ in islice(iter(partial(request.stream.read, _PIECE), b""), most)) < most
+        except (PlatformError, *_BROKEN):
             return False
-        finally:
-            self._readers.release()
-
-
-def check_encoding(encoding: str) -> None:
-    """Refuse a compressed body."""
-    encoding = encoding.strip()
-    if encoding.lower() not in ("", "identity"):
-        raise UnsupportedContentTypeError(f"content-encoding {encoding} not supported: send the body as it is")
 
 
 def _read(limit: int) -> bytes:

@@ -16,10 +16,13 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 from ..algorithms.registry import open_artifact
-from .app import SHORTCUTS, Endpoint, ping, ping_plainly
-from .bodies import Places
+from .app import invocations, ping
+from .bodies import Bodies
+from .endpoint import Endpoint
 from .models import Models, ModelsError, Slot, map_large_pieces
-from .refusals import RefusedError, allow, http_verdict, one_line, refusal, verdict
+from .places import predictions
+from .refusals import RefusedError, one_line, verdict
+from .responses import allow, http_verdict, refusal
 from .settings import MIB, Settings
 
 __all__ = ["PAGE", "create_app"]
@@ -56,11 +59,10 @@ def create_app(settings: Settings) -> Flask:
     app.add_url_rule("/models/<name:name>", view_func=server.described)
     app.add_url_rule("/models/<name:name>", view_func=server.unregister, methods=["DELETE"])
     app.add_url_rule("/models/<name:name>/invoke", view_func=server.invoke, methods=["POST"])
-    app.after_request(server.places.finish)
+    app.after_request(server.bodies.finish)
     app.teardown_request(server.end)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _error)
-    app.extensions[SHORTCUTS] = {"GET /ping": ping_plainly}
     return app
 
 
@@ -75,13 +77,14 @@ class _Server:
     """The models of this process, and what can be asked of them."""
 
     def __init__(self, settings: Settings) -> None:
-        self.places = Places(settings.threads)
+        self.bodies = Bodies()
+        self._places = predictions(settings.threads)
         self._settings = settings
         self._models = Models(self._open)
 
     def register(self) -> Response:
         """Load a model."""
-        name, url = _registration(self.places.body(MIB))
+        name, url = _registration(self.bodies.whole(MIB))
         self._models.load(name, url)
         _LOG.info("model %r is loaded from %r", name, url)
         return _json(status="Workers scaled")
@@ -110,7 +113,7 @@ class _Server:
         slot: Slot[Endpoint] = self._models.borrow(name)
         g.slot = slot  # until the request has ended: an error's traceback holds the model longer than this call
         assert slot.content is not None  # noqa: S101  # it was borrowed
-        return slot.content.invocations()
+        return invocations(slot.content, self.bodies, self._settings.max_payload)
 
     def end(self, error: BaseException | None) -> None:
         """Give back what the request has borrowed."""
@@ -120,7 +123,7 @@ class _Server:
 
     def _open(self, folder: Path) -> Endpoint:
         algorithm, model = open_artifact(folder, ensemble=self._settings.ensemble)
-        return Endpoint(model, algorithm, self._settings, self.places)
+        return Endpoint(model, algorithm, self._settings, self._places)
 
 
 def _registration(body: bytes) -> tuple[str, str]:

@@ -17,8 +17,10 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from ..errors import PlatformError
-from .bodies import Places
-from .refusals import RefusedError, allow, http_verdict, refusal, verdict
+from .bodies import Bodies
+from .places import predictions
+from .refusals import RefusedError, verdict
+from .responses import allow, http_verdict, refusal
 from .settings import MIB, Settings
 
 __all__ = ["BETWEEN", "create_app"]
@@ -46,7 +48,7 @@ def create_app(settings: Settings) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.add_url_rule("/ping", view_func=front.ping)
     app.add_url_rule("/invocations", view_func=front.invocations, methods=["POST"])
-    app.after_request(front.places.finish)
+    app.after_request(front.bodies.finish)
     app.register_error_handler(HTTPException, lambda error: allow(refusal(*http_verdict(error, _PATHS)), error))
     app.register_error_handler(Exception, lambda error: refusal(*verdict(error)))
     return app
@@ -65,7 +67,8 @@ class _Front:
     """The containers of a pipeline, as one."""
 
     def __init__(self, settings: Settings) -> None:
-        self.places = Places(settings.threads)
+        self.bodies = Bodies()
+        self._places = predictions(settings.threads)
         self._limit = settings.max_payload
         self._containers = [(f"container-{i}", port) for i, port in enumerate(settings.pipeline, 1)]
 
@@ -79,8 +82,8 @@ class _Front:
 
     def invocations(self) -> Response:
         """Predict for the rows of the request."""
-        body = self.places.body(self._limit)
-        with self.places.predicting():
+        body = self.bodies.whole(self._limit)
+        with self._places:
             answer = self._chain(body)
         return Response(answer.body, status=answer.status, content_type=answer.content_type)
 

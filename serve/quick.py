@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 from gunicorn import SERVER, version_info
 from gunicorn.util import http_date
 
-from .app import SHORTCUTS
 from .connections import Worker as PatientWorker
 from .connections import log_answer
 from .plain import Plain, Reply, Shortcuts, plain
@@ -52,7 +51,7 @@ class Worker(PatientWorker):
     def load_wsgi(self) -> None:
         """Ask the application what it lets others answer."""
         super().load_wsgi()
-        self._shortcuts = self._app.extensions.get(SHORTCUTS, {})
+        self._shortcuts = getattr(self._app, "shortcuts", {})
 
     def handle(self, conn: TConn) -> Any:
         """Answer the plain requests that follow each other on a connection, and one that is not; say if it goes on."""

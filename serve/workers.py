@@ -7,13 +7,14 @@ but gunicorn's heartbeat files, which have no name and lie in shared memory wher
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .. import logs
 from ..errors import ClaryError, PlatformError
+from .deferred import Deferred, Wsgi
+from .places import predictions
 from .settings import Settings, usable_cores
 
 if TYPE_CHECKING:
@@ -52,8 +55,6 @@ _BLAS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _STOP: Final = (signal.SIGTERM, signal.SIGINT)
 _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 the files have no name there
 
-Wsgi = Callable[[Any, Any], Iterable[bytes]]
-
 
 def main() -> int:
     """Serve the model in the model directory until a signal ends it, then leave with status 0.
@@ -66,6 +67,7 @@ def main() -> int:
     for number in _STOP:
         signal.signal(number, _leave)  # process 1 of a container ignores signals without a handler
     logger = logs.setup()
+    gc.disable()  # what is imported and loaded stays: to look for garbage in it takes time and finds none
     try:
         settings = Settings.from_environment(os.environ)
         logs.setup(settings.log_level)
@@ -78,14 +80,14 @@ def main() -> int:
     except ClaryError as error:
         logger.error("%s: %s", error.prefix, error)
         return error.exit_code
+    finally:
+        gc.enable()
     return 0
 
 
 def serve(model: Model, algorithm: Algorithm, settings: Settings, listener: socket.socket) -> None:
     """Answer requests to one model with `run`."""
-    from .app import create_app
-
-    run(create_app(model, algorithm, settings), settings, listener)
+    run(_of_one(model, algorithm, settings), settings, listener)
 
 
 def run(app: Wsgi, settings: Settings, listener: socket.socket) -> None:
@@ -112,17 +114,34 @@ def _application(settings: Settings) -> Wsgi:
 
         return create_pipeline(settings)
     if settings.multi_model:
-        from .multi_model import create_app as create_multi_model
 
-        return create_multi_model(settings)
+        def make() -> Wsgi:
+            from .multi_model import create_app as create_multi_model
+
+            return create_multi_model(settings)
+
+        return Deferred(make, {}) if settings.quick else make()
     from ..algorithms.registry import open_artifact
-    from .app import create_app
 
     logger = logging.getLogger("clary")
     logger.info("loading the model in %s", settings.model_dir)
     algorithm, model = open_artifact(settings.model_dir, ensemble=settings.ensemble)
     logger.info("model loaded: %s with %d features", algorithm.title, model.feature_dim)
-    return create_app(model, algorithm, settings)
+    return _of_one(model, algorithm, settings)
+
+
+def _of_one(model: Model, algorithm: Algorithm, settings: Settings) -> Wsgi:
+    """What answers requests to one model."""
+    from .endpoint import Endpoint
+
+    endpoint = Endpoint(model, algorithm, settings, predictions(settings.threads))
+
+    def make() -> Wsgi:
+        from .app import create_app
+
+        return create_app(endpoint, settings)
+
+    return Deferred(make, {"POST /invocations": endpoint.invoked_plainly}) if settings.quick else make()
 
 
 def _run(app: Wsgi, settings: Settings, descriptor: int) -> None:
@@ -170,7 +189,9 @@ def _run(app: Wsgi, settings: Settings, descriptor: int) -> None:
             return app
 
         def run(self) -> None:
-            Patient(self).run()
+            arbiter = Patient(self)  # which imports the worker
+            gc.enable()
+            arbiter.run()
 
     Server().run()
 

@@ -175,7 +175,7 @@ def broad_handlers(module: str) -> list[int]:
 @pytest.mark.parametrize("module", MODULES)
 def test_broad_handlers(module: str) -> None:
     """Every exception is swallowed at edges alone: a job's, a server's, and that of the platform's threads."""
-    assert not broad_handlers(module) or module in {"clary.train.job", "clary.serve.app", "clary.local.edge"}
+    assert not broad_handlers(module) or module in {"clary.train.job", "clary.serve.endpoint", "clary.local.edge"}
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if not module.endswith("__main__")])

@@ -27,15 +27,31 @@ print("MODULES", *sorted({name.partition(".")[0] for name in sys.modules}))
 SERVE = """
 import os, sys
 from pathlib import Path
+from werkzeug.test import Client
 from clary.serve import connections, workers
 from clary.serve.settings import Settings
 app = workers._application(Settings.from_environment(os.environ))
-client = app.test_client()
+client = Client(app)
 assert client.get("/ping").status_code == 200
 for accept in sys.argv[2:]:
     body = Path(sys.argv[1]).read_bytes()
     answer = client.post("/invocations", data=body, headers={"Content-Type": "text/csv", "Accept": accept})
     assert answer.status_code == 200, answer.data
+print("MODULES", *sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+PLAIN = """
+import os, sys
+from pathlib import Path
+from clary.serve import quick, workers
+from clary.serve.plain import plain
+from clary.serve.settings import Settings
+app = workers._application(Settings.from_environment(os.environ))
+rows = Path(sys.argv[1]).read_bytes()
+head = b"POST /invocations HTTP/1.1\\r\\nContent-Type: text/csv\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(rows)
+for data in (b"GET /ping HTTP/1.1\\r\\n\\r\\n", head + rows):
+    request = plain(data)
+    assert app.shortcuts[request.line](request, data[request.start:])
 print("MODULES", *sorted({name.partition(".")[0] for name in sys.modules}))
 """
 
@@ -52,7 +68,7 @@ def modules(program: str, *words: str, **env: object) -> set[str]:
 @pytest.mark.parametrize("kernels", ["1", "0"])
 @pytest.mark.parametrize("golden", ALGORITHMS, indirect=True)
 def test_imports(golden: Golden, kernels: str, tmp_path: Path) -> None:
-    """No large package is imported to train or to answer in any format, with the kernels and without."""
+    """No large package is imported to train or to answer in any format, and no Flask to answer plain requests."""
     environment = {"CLARY_ALGORITHM": golden.algorithm.name, "SAGEMAKER_BASE_DIR": tmp_path, "CLARY_NATIVE": kernels}
     golden.tree(tmp_path, "csv" if "csv" in golden.algorithm.content_types else "recordio")
     trained = modules(TRAIN, **environment)
@@ -63,3 +79,6 @@ def test_imports(golden: Golden, kernels: str, tmp_path: Path) -> None:
     serving = modules(SERVE, str(tmp_path / "rows.csv"), *accepted, **environment)
     assert {"numpy", "flask", "gunicorn"} <= serving
     assert serving.isdisjoint(LARGE)
+    plainly = modules(PLAIN, str(tmp_path / "rows.csv"), **environment)
+    assert {"numpy", "gunicorn"} <= plainly
+    assert plainly.isdisjoint((*LARGE, "flask", "werkzeug"))

@@ -20,6 +20,8 @@ from clary.recordio.framing import read_frames
 from clary.recordio.record_pb2 import Record
 from clary.recordio.writer import write_batch
 from clary.serve.app import create_app
+from clary.serve.endpoint import Endpoint
+from clary.serve.places import predictions
 from clary.serve.settings import Settings
 
 MODEL = KMeansModel(np.array([[0, 0], [3, 4]], np.float32))
@@ -28,7 +30,8 @@ BAD = "unable to evaluate payload provided: "
 
 def client_of(model: Any = MODEL, algorithm: Any = ALGORITHM, **environment: str) -> FlaskClient:
     """A client of an app."""
-    return create_app(model, algorithm, Settings.from_environment(environment)).test_client()
+    settings = Settings.from_environment(environment)
+    return create_app(Endpoint(model, algorithm, settings, predictions(1)), settings).test_client()
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ from clary.recordio.batch import CSR
 from clary.recordio.framing import read_frames
 from clary.recordio.record_pb2 import Record
 from clary.serve.app import create_app
+from clary.serve.endpoint import Endpoint
+from clary.serve.places import predictions
 from clary.serve.settings import Settings
 
 from ..boosters import ROWS, WIDTH, libsvm, parquet, predicted, present, trained
@@ -438,7 +440,7 @@ def test_selected_of_every_objective(objective: str) -> None:
     assert isinstance(model, XGBoostModel)
     chosen = select(model, ROWS, NAMES)
     settings = Settings.from_environment({"SAGEMAKER_INFERENCE_OUTPUT": KEYS})
-    client = create_app(model, ALGORITHM, settings).test_client()
+    client = create_app(Endpoint(model, ALGORITHM, settings, predictions(1)), settings).test_client()
     found = {
         accept: client.post("/invocations", data=EMPTY, content_type=CSV, headers={"Accept": accept}).data
         for accept in (CSV, JSON, LINES, RECORDIO)
