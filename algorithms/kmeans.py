@@ -34,7 +34,7 @@ from .lloyd import (
 )
 from .ndarray import dump_arrays, load_arrays
 from .params import HyperParameters, hp
-from .rows import dense, pieces
+from .rows import dense, few, pieces
 
 __all__ = ["ALGORITHM", "KMeansModel", "KMeansParams", "fit"]
 
@@ -116,13 +116,17 @@ class KMeansModel:
 
     def predict(self, features: Array | CSR) -> Predictions:
         """The closest centre of each row of shape (n, d), and the Euclidean distance to it."""
+        found = self._seen.answers(features) if few(features) else None
+        closest, distances = self._of_pieces(features) if found is None else found
+        return Predictions("predictions", {"closest_cluster": closest, "distance_to_cluster": distances})
+
+    def _of_pieces(self, features: Array | CSR) -> tuple[Array, Array]:
         closest, squared, centres = [], [], self._seen
         for piece in pieces(features, len(centres), centres.offset):
             labels = centres.assign(piece)[0]
             closest.append(labels.astype(np.float32))
             squared.append(centres.distances(piece, labels))
-        columns = {"closest_cluster": np.concatenate(closest), "distance_to_cluster": np.sqrt(np.concatenate(squared))}
-        return Predictions("predictions", columns)
+        return np.concatenate(closest), np.sqrt(np.concatenate(squared))
 
     def to_bytes(self) -> bytes:
         """The artifact: one array without a name, as Amazon's container writes it."""

@@ -25,10 +25,10 @@ from ..recordio.batch import CSR, Array
 from .base import Algorithm, Channel, Metric, Predictions, Report
 from .linear_artifact import LinearArtifact, dump, load
 from .linear_params import BINARY, MULTICLASS, LinearLearnerParams
-from .linear_scoring import Scored, tell
+from .linear_scoring import best_of, tell
 from .linear_training import Training, first
 from .losses import Loss, loss_named
-from .rows import pieces
+from .rows import few, pieces
 from .scores import predicted_positive
 
 __all__ = ["ALGORITHM", "LinearLearnerModel", "LinearLearnerParams", "fit"]
@@ -62,10 +62,12 @@ class LinearLearnerModel:
 
     def scores(self, features: Array | CSR) -> Array:
         """What the loss's link makes of x·w + b: shape (n,), or (n, c) for several classes; float32."""
-        parts = [
-            piece.rows.astype(np.float64) @ piece.of(self._wide.T).T for piece in pieces(features, self.feature_dim)
-        ]
-        z = (np.concatenate(parts) + self.artifact.bias).astype(np.float32)
+        if few(features):
+            z = features.astype(np.float64) @ self._wide
+        else:
+            parts = pieces(features, self.feature_dim)
+            z = np.concatenate([part.rows.astype(np.float64) @ part.of(self._wide.T).T for part in parts])
+        z = (z + self.artifact.bias).astype(np.float32)
         return self._loss.link(z if self.artifact.predictor_type == MULTICLASS else z[:, 0])
 
     def predict(self, features: Array | CSR) -> Predictions:
@@ -121,8 +123,7 @@ def fit(params: LinearLearnerParams, channels: Mapping[str, Channel], report: Re
     assert training is not None  # noqa: S101  # there is at least one epoch
     training.end()
     judge = channels["train"] if validation is None else validation
-    scored = Scored.of(training, judge)
-    index, threshold = scored.best(training)
+    index, threshold, scored = best_of(training, judge)
     model = LinearLearnerModel(training.artifact(index, threshold))
     report.keep(lambda: model)
     tell(training, judge, scored, index, threshold, report)

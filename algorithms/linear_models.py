@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from ..recordio.batch import CSR, Array, Batch
+from .blas import product
 from .losses import Loss
 from .optimizers import Optimizer, Schedule, soft_threshold
 from .rows import less
@@ -287,7 +288,7 @@ class LinearModels:
             features = features.toarray() if isinstance(features, CSR) else features
             features = features if self._shift is None else features - self._shift
         chosen: Any = slice(None) if touched is None else touched
-        first = self.bias - self._offset @ self.weights if self._centred else self.bias
+        first = self.bias - product(self._offset, self.weights) if self._centred else self.bias
         z = times(features, self.weights[chosen] * self._inverse[chosen, None], first)
         return z, features, touched
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,13 +10,14 @@ import numpy as np
 
 from ..recordio.batch import Array
 from .base import Channel, Report
-from .linear_params import BINARY, MULTICLASS, LinearLearnerParams
+from .linear_params import BINARY, MULTICLASS
 from .linear_training import Training, default_threshold, labels_of
 from .scores import binary_scores, calibrate, multiclass_scores, regression_scores
 
-__all__ = ["Scored", "tell"]
+__all__ = ["best_of", "tell"]
 
-_HELD: Final = 64_000_000  # scores that are kept at a time, 256 MB
+_HELD: Final = 3_200_000  # scores that are kept at a time, 13 MB: those of 32 models for 100,000 rows
+_BLOCK: Final = 1 << 12  # rows that are moved at a time
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Scored:
     losses
         Mean weighted loss of each of the k models over all rows, float64, shape (k,).
     scores
-        Of the first rows, float32, shape (n, k), or (n, k, c) for several classes.
+        Of rows evenly spread over them, float32, shape (n, k), or (n, k, c) for several classes.
     labels
         Of the same rows, float32, shape (n,).
     complete
@@ -44,24 +46,23 @@ class Scored:
         """Ask all models that there really are, or one of them."""
         params = training.params
         total: Array | float = 0.0
-        rows = held = 0
-        scores, labels = [], []
-        most: int | None = None
+        rows = 0
+        sample: _Sample | None = None
+        most = (params.num_calibration_samples if number is None else None) or np.inf
         for batch in channel.batches(params.mini_batch_size):
             z = training.models.outputs(batch.features)
             z = z if number is None else z[:, number : number + 1]
             truth = labels_of(batch, params, channel.name)
             total = total + training.weighted_losses(z, truth)
+            sample = sample or _Sample(z.shape[1:])
+            if rows < most:
+                few = int(min(len(batch), most - rows))
+                sample.add(training.loss.link(z)[:few], truth[:few])
             rows += len(batch)
-            if most is None:
-                most = _most_rows(params, z, calibrating=number is None)
-            if held < most:
-                scores.append(training.loss.link(z)[: most - held])
-                labels.append(truth[: most - held])
-                held += len(labels[-1])
-        if not rows:
+        if sample is None:
             return cls(np.zeros(0), np.zeros((0, 1)), np.zeros(0), complete=True)
-        return cls(np.asarray(total / rows), np.concatenate(scores), np.concatenate(labels), held == rows)
+        held = sample.held
+        return cls(np.asarray(total / rows), sample.scores[:held], sample.labels[:held], held == rows)
 
     def best(self, training: Training) -> tuple[int, float]:
         """Number of the best model, the first of those that are the same, and its threshold."""
@@ -98,10 +99,40 @@ class Scored:
         return index, float(found[index][0])
 
 
-def _most_rows(params: LinearLearnerParams, z: Array, *, calibrating: bool) -> int:
-    """How many rows to keep the scores of."""
-    most = max(1, _HELD // max(1, int(z[0].size)))
-    return min(most, params.num_calibration_samples or most) if calibrating else most
+class _Sample:
+    """Scores of rows that go by, of every row, every second, every fourth … as there is room."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.most = max(1, _HELD // math.prod(shape))
+        self.scores = np.empty((self.most, *shape), np.float32)  # what is not written takes no memory
+        self.labels = np.empty(self.most, np.float32)
+        self.held = self._seen = 0
+        self._every = 1
+
+    def add(self, scores: Array, labels: Array) -> None:
+        """Take some more rows."""
+        while self.held + len(labels[self._chosen]) > self.most:
+            for start in range(0, self.held, 2 * _BLOCK):
+                rows = slice(start, min(self.held, start + 2 * _BLOCK), 2)
+                place = slice(start // 2, (rows.stop + 1) // 2)
+                self.scores[place], self.labels[place] = self.scores[rows], self.labels[rows]
+            self.held = (self.held + 1) // 2
+            self._every *= 2
+        end = self.held + len(labels[self._chosen])
+        self.scores[self.held : end], self.labels[self.held : end] = scores[self._chosen], labels[self._chosen]
+        self.held = end
+        self._seen += len(labels)
+
+    @property
+    def _chosen(self) -> slice:
+        """Which of the next rows to take."""
+        return slice(-self._seen % self._every, None, self._every)
+
+
+def best_of(training: Training, channel: Channel) -> tuple[int, float, Scored | None]:
+    """Number of the best model, its threshold, and what all models made of the rows where all scores are kept."""
+    scored = Scored.of(training, channel)
+    return *scored.best(training), scored if scored.complete else None
 
 
 def tell(
@@ -109,7 +140,7 @@ def tell(
 ) -> None:
     """Print how good the chosen model is on a channel; `scored` is what all models made of it, where that is known."""
     column = int(training.models.owner[index])
-    if scored is None or not scored.complete:
+    if scored is None:
         scored, column = Scored.of(training, channel, column), 0
     if not len(scored.labels):
         report.warning(f"the channel '{channel.name}' has no rows: there is nothing to evaluate")

@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import native
 from ..recordio.batch import Array
+from .blas import product, threads_for
 from .rows import Piece, recentred
 
 __all__ = [
@@ -80,6 +81,10 @@ class Centres:
         return squared_norms(self.seen)
 
     @cached_property
+    def _rows(self) -> Array:
+        return np.ascontiguousarray(self.seen)
+
+    @cached_property
     def _tiles(self) -> Array | None:
         """The centres as the kernel takes them, of shape (tiles, d, centres of a tile); None where it does not."""
         k, d = self.seen.shape
@@ -114,12 +119,26 @@ class Centres:
             counts += np.bincount(labels, minlength=len(self))
         return labels, squared
 
+    def answers(self, rows: Array) -> tuple[Array, Array] | None:
+        """Numbers of the closest centres and the distances to them, both float32; None unless a kernel takes the rows.
+
+        These are few, and seen from zero.
+        """
+        if len(rows) > _FEW or not _compiled(Piece(rows, None)) or (tiles := self._tiles) is None:
+            return None
+        if self.offset is not None:
+            rows = rows - self.offset
+        closest, distances = np.empty((2, len(rows)), np.float32)
+        arrays = rows, tiles, self.norms, self._rows, closest, distances
+        native.kernels.kmeans_answers(*arrays, *tiles.shape[1:])
+        return closest, distances
+
     def distances(self, piece: Piece, labels: Array) -> Array:
         """Squared distance of each row to its centre: no cancellation, shape (n,)."""
         rows = piece.rows
         if _compiled(piece) and self.seen.dtype == np.float32:
             squared = np.empty(len(rows), np.float32)
-            native.kernels.kmeans_distances(rows, np.ascontiguousarray(self.seen), labels, squared, rows.shape[1])
+            native.kernels.kmeans_distances(rows, self._rows, labels, squared, rows.shape[1])
             return squared
         part = piece.of(self.seen)
         squared = exact_distances(rows, part, labels)
@@ -174,7 +193,7 @@ def kmeans_plus_plus(
             chosen += rng.choice(rest, k - len(chosen), replace=False).tolist()
             break
         last = chosen[-1]
-        nearest = np.minimum(nearest, squares - 2 * (near @ near[last]) + squares[last])
+        nearest = np.minimum(nearest, squares - 2 * product(near, near[last]) + squares[last])
         nearest[chosen] = 0
         mass = np.maximum(nearest, 0) * weights
         if not mass.sum() > 0:  # fewer than k different points: any of those left
@@ -277,14 +296,15 @@ def group_sums(rows: Array, labels: Array, k: int, weights: Array | None = None)
     if k * rows.size <= _SMALL:
         one_hot = np.zeros((k, len(rows)), rows.dtype)
         one_hot[labels, np.arange(len(rows))] = 1 if weights is None else weights
-        return np.asarray(one_hot @ rows)
+        return product(one_hot, rows)
     sums = np.zeros((k, rows.shape[1]), rows.dtype)
     order = labels.argsort(kind="stable")
     weights = np.ones(len(rows), rows.dtype) if weights is None else weights[order]
     ends = np.bincount(labels, minlength=k).cumsum()
-    for label in np.flatnonzero(np.diff(ends, prepend=0)).tolist():
-        start, end = (ends[label - 1] if label else 0), ends[label]
-        np.dot(weights[start:end], rows[order[start:end]], out=sums[label])
+    with threads_for(rows.size):
+        for label in np.flatnonzero(np.diff(ends, prepend=0)).tolist():
+            start, end = (ends[label - 1] if label else 0), ends[label]
+            np.dot(weights[start:end], rows[order[start:end]], out=sums[label])
     return sums
 
 
@@ -310,7 +330,7 @@ def nearest_centres(rows: Array, centres: Array, norms: Array | None = None) -> 
         Both of shape (n,); a distance is exact up to the rounding of the squared norms.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # the distances tell
-        scores = rows @ centres.T  # (n, k)
+        scores = product(rows, centres.T)  # (n, k)
         scores *= -2
         scores += squared_norms(centres) if norms is None else norms
         labels = scores.argmin(axis=1)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeGuard
 
 import numpy as np
 
 from .. import native
 from ..recordio.batch import CSR, Array
 
-__all__ = ["Piece", "compact", "dense", "far_mean", "gathered", "less", "pieces", "recentred"]
+__all__ = ["Piece", "compact", "dense", "far_mean", "few", "gathered", "less", "pieces", "recentred"]
 
 _CHUNK_BYTES: Final = 16 << 20  # of rows made dense, or of distances, at a time
+_FEW: Final = 1 << 14  # numbers of rows that are not worth being looked at first
 _MOSTLY: Final = 0.95  # share of columns with values, from which leaving out the others is not worth it
 _FAR: Final = 100.0  # squared distance of the mean from zero, in units of the variance, that costs digits
 
@@ -53,6 +54,11 @@ def pieces(features: Array | CSR, centres: int, offset: Array | None = None) -> 
     for start in range(0, max(1, len(features)), step):  # no rows are one empty piece
         rows = dense(features[start : start + step])
         yield Piece(rows if offset is None else rows - offset, None)
+
+
+def few(features: Array | CSR) -> TypeGuard[Array]:
+    """Whether the rows are dense and so few that they would be one piece: those of most requests."""
+    return isinstance(features, np.ndarray) and 0 < features.size <= _FEW
 
 
 def compact(features: Array | CSR) -> Piece:

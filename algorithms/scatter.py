@@ -16,6 +16,7 @@ import numpy as np
 from .. import native
 from ..errors import ChannelError, UserError
 from ..recordio.batch import CSR, Array, Batch, concatenate
+from .blas import threads_for
 from .memory import available_memory
 from .rows import Piece, compact, dense, far_mean, gathered, less, pieces
 
@@ -175,7 +176,8 @@ class Outer(_Sums):
             self._products = np.zeros((self.d, self.d))
         with np.errstate(over="ignore", invalid="ignore"):  # `solve` tells
             for piece in self._pieces():
-                self._add_product(piece)
+                with threads_for(piece.rows.size * piece.rows.shape[1]):
+                    self._add_product(piece)
 
     def _add_product(self, piece: Piece) -> None:
         """Add the outer products of a block's rows; x = c + z for rows far from zero, of which float32 sees z."""
@@ -303,7 +305,8 @@ class Sketch(_Sums):
             return
         with np.errstate(over="ignore", invalid="ignore"):  # `solve` tells
             for piece in (piece for block in self._blocks() for piece in pieces(block, len(self._random))):
-                self._add_product(piece)
+                with threads_for(piece.rows.size * len(self._random)):
+                    self._add_product(piece)
 
     def _add_product(self, piece: Piece) -> None:
         """Add the products of some rows; x = c + z for rows far from zero, of which float32 sees z."""

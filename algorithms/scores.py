@@ -46,6 +46,7 @@ CRITERIA: Final = (
 
 _MIDDLE: Final = 0.5  # the threshold of a probability about which nothing more is known
 _MOST: Final = np.finfo(np.float32).max
+_BLOCK: Final = 1 << 16  # rows that are worked on at a time: of many the numbers in between take more than the scores
 
 
 def predicted_positive(scores: Array, threshold: float) -> Array:
@@ -153,13 +154,20 @@ def log_loss(probabilities: Array, labels: Array) -> float:
     >>> log_loss(np.array([[0.75, 0.25], [0.5, 0.5]]), np.array([0, 1]))
     0.4904
     """
+    starts = range(0, len(labels), _BLOCK)
+    total = sum(_log_losses(probabilities[i : i + _BLOCK], labels[i : i + _BLOCK]) for i in starts)
+    return total / max(1, len(labels))
+
+
+def _log_losses(probabilities: Array, labels: Array) -> float:
+    """Their sum over the rows."""
     if probabilities.ndim == 1:
         wide = probabilities.astype(np.float64)
         own = np.where(labels > 0, wide, 1 - wide)
     else:
         own = probabilities[np.arange(len(labels)), labels.astype(np.intp)].astype(np.float64)
     least = np.finfo(probabilities.dtype).eps
-    return float(-np.log(np.clip(own, least, 1 - least)).sum() / max(1, len(own)))
+    return float(-np.log(np.clip(own, least, 1 - least)).sum())
 
 
 def _levels(scores: Array, actual: Array) -> tuple[Array, Array, Array]:
@@ -211,13 +219,19 @@ def roc_auc(scores: Array, labels: Array) -> float:
     >>> roc_auc(np.array([0.1, 0.4, 0.4, 0.8]), np.array([0, 0, 1, 1]))
     0.875
     """
-    told = np.where(np.isnan(scores), -np.inf, scores)
-    _, positives, negatives = _levels(told, labels > 0)
-    pairs = int(positives.sum()) * int(negatives.sum())
+    if np.isnan(scores).any():
+        scores = np.where(np.isnan(scores), -np.inf, scores)
+    positive, negative = (scores[rows] for rows in (labels > 0, labels <= 0))
+    positive.sort()
+    negative.sort()
+    pairs = len(positive) * len(negative)
     if not pairs:
         return _MIDDLE
-    below = np.cumsum(negatives) - negatives
-    return int((positives * (2 * below + negatives)).sum()) / (2 * pairs)
+    below = 0  # counts each pair twice
+    for start in range(0, len(positive), _BLOCK):
+        block = positive[start : start + _BLOCK]
+        below += sum(int(negative.searchsorted(block, side).sum()) for side in ("left", "right"))
+    return below / (2 * pairs)
 
 
 def calibrate(

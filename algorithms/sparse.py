@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import native
 from ..recordio.batch import CSR, Array
+from .blas import product
 
 __all__ = ["buffers", "compiled", "merged", "narrowed", "times", "transposed_times"]
 
@@ -97,15 +98,15 @@ def times(rows: Array | CSR, matrix: Array, first: Array | None = None) -> Array
     """
     alike = matrix.dtype == np.float32 and (first is None or first.dtype == np.float32)
     if compiled(rows) and alike and matrix.size:
-        product = np.empty((len(rows), *matrix.shape[1:]), np.float32)
+        out = np.empty((len(rows), *matrix.shape[1:]), np.float32)
         begun = np.zeros(matrix[0].size, np.float32) if first is None else np.ascontiguousarray(first)
         matrix = np.ascontiguousarray(matrix)
-        native.kernels.csr_times(*buffers(rows), matrix, begun, product)
-        return product
-    product = _times(rows, matrix) if isinstance(rows, CSR) else rows @ matrix
+        native.kernels.csr_times(*buffers(rows), matrix, begun, out)
+        return out
+    found = _times(rows, matrix) if isinstance(rows, CSR) else product(rows, matrix)
     if first is not None:
-        product += first
-    return product
+        found += first
+    return found
 
 
 def _times(rows: CSR, matrix: Array) -> Array:
@@ -131,13 +132,12 @@ def transposed_times(rows: Array | CSR, matrix: Array) -> Array:
     [1.0, 5.0]
     """
     if not isinstance(rows, CSR):
-        product: Array = rows.T @ matrix
-        return product
+        return product(rows.T, matrix)
     if compiled(rows) and matrix.dtype == np.float32 and matrix.size:
-        product = np.empty((rows.shape[1], *matrix.shape[1:]), np.float32)
+        out = np.empty((rows.shape[1], *matrix.shape[1:]), np.float32)
         matrix = np.ascontiguousarray(matrix)
-        native.kernels.csr_transposed_times(*buffers(rows), matrix, product, matrix[0].size)
-        return product
+        native.kernels.csr_transposed_times(*buffers(rows), matrix, out, matrix[0].size)
+        return out
     return _times(_transposed(rows), matrix)
 
 

@@ -286,6 +286,20 @@ WIDE static void measure(
 #pragma GCC pop_options
 #endif
 
+/* What a task is about, of rows (n × d), centres (tiles × d × width) and norms (k); no rows and -1 tiles where these do not
+ * fit one another. */
+static Task task_of(const Py_buffer *views, long long d, long long width) {
+    int64_t n = whole_rows(&views[0], d), k = views[2].len / 4;
+    bool fitting = n >= 0 && d < INT32_MAX - LANES && k > 0 && width > 0 && width <= VECTORS * LANES && width % LANES == 0;
+    int64_t tiles = fitting ? (k + width - 1) / width : -1;
+    if (!fitting || whole_rows(&views[1], d) < tiles * width)
+        return (Task){.tiles = -1};
+    return (Task){
+        .rows = views[0].buf, .centres = views[1].buf, .norms = views[2].buf,
+        .n = n, .d = d, .k = k, .tiles = tiles, .vectors = (int)(width / LANES),
+    };
+}
+
 /* kmeans_assign(rows (n × d), centres (tiles × d × width), norms (k), labels (n), squared (n), sums (k × d), counts (k), d,
  * width): the closest centres and the squared distances to them. Rows are added to the sums, and their numbers to the
  * counts, both float64, unless there are no counts. */
@@ -296,19 +310,16 @@ KERNEL(kmeans_assign) {
     long long d = PyLong_AsLongLong(given[7]), width = PyLong_AsLongLong(given[8]);
     if (PyErr_Occurred() || take(given, views, 7, 4))
         return NULL;
-    int64_t n = whole_rows(&views[0], d), k = views[2].len / 4;
+    Task task = task_of(views, d, width);
     bool summed = views[6].len > 0;
-    bool fitting = n >= 0 && d < INT32_MAX - LANES && k > 0 && width > 0 && width <= VECTORS * LANES && width % LANES == 0;
-    int64_t tiles = fitting ? (k + width - 1) / width : 0;
-    fitting = fitting && whole_rows(&views[1], d) >= tiles * width && views[3].len / 8 >= n && views[4].len / 4 >= n &&
-              (!summed || (views[5].len / 8 / d >= k && views[6].len / 8 >= k));
-    Task task = {
-        views[0].buf, views[1].buf, views[2].buf, views[3].buf, views[4].buf, summed ? views[5].buf : NULL, views[6].buf,
-        n, d, k, tiles, fitting ? (int)(width / LANES) : 0,
-    };
+    task.labels = views[3].buf;
+    task.squared = views[4].buf;
+    task.sums = summed ? views[5].buf : NULL;
+    task.counts = views[6].buf;
     Work work = {0};
     PyObject *result = NULL;
-    if (!fitting)
+    if (task.tiles < 0 || views[3].len / 8 < task.n || views[4].len / 4 < task.n ||
+        (summed && (views[5].len / 8 / d < task.k || views[6].len / 8 < task.k)))
         too_short();
     else if (!room(&task, &work))
         PyErr_NoMemory();
@@ -320,6 +331,40 @@ KERNEL(kmeans_assign) {
     }
     leave(&work);
     give_back(views, 7);
+    return result;
+}
+
+/* kmeans_answers(rows (n × d), centres (tiles × d × width), norms (k), the same centres (k × d), closest (n), distances (n),
+ * d, width): the closest centres, as float32, and the distances to them, from the differences. */
+KERNEL(kmeans_answers) {
+    Py_buffer views[6];
+    if (miscounted(count, 8))
+        return NULL;
+    long long d = PyLong_AsLongLong(given[6]), width = PyLong_AsLongLong(given[7]);
+    if (PyErr_Occurred() || take(given, views, 6, 4))
+        return NULL;
+    Task task = task_of(views, d, width);
+    float *closest = views[4].buf, *distances = task.squared = views[5].buf;
+    Work work = {0};
+    PyObject *result = NULL;
+    if (task.tiles < 0 || whole_rows(&views[3], d) < task.k || views[4].len / 4 < task.n || views[5].len / 4 < task.n)
+        too_short();
+    else if ((task.labels = malloc((size_t)task.n * sizeof *task.labels + 1)) == NULL || !room(&task, &work))
+        PyErr_NoMemory();
+    else {
+        Py_BEGIN_ALLOW_THREADS;
+        assign(&task, &work);
+        measure(task.rows, views[3].buf, task.labels, task.n, d, distances);
+        for (int64_t i = 0; i < task.n; i++) {
+            closest[i] = (float)task.labels[i];
+            distances[i] = sqrtf(distances[i]);
+        }
+        Py_END_ALLOW_THREADS;
+        result = Py_NewRef(Py_None);
+    }
+    leave(&work);
+    free(task.labels);
+    give_back(views, 6);
     return result;
 }
 

@@ -37,6 +37,7 @@ KERNEL(trees_dense);
 KERNEL(trees_sparse);
 
 /* kmeans.c */
+KERNEL(kmeans_answers);
 KERNEL(kmeans_assign);
 KERNEL(kmeans_distances);
 
@@ -83,6 +84,7 @@ static PyMethodDef functions[] = {
     FUNCTION(trees_sparse),
 
     /* kmeans.c */
+    FUNCTION(kmeans_answers),
     FUNCTION(kmeans_assign),
     FUNCTION(kmeans_distances),
 

@@ -1,14 +1,17 @@
 """Linear learner: what it computes, against numbers made by hand and relations."""
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
+from clary.algorithms import linear_scoring
+from clary.algorithms import rows as pieces
 from clary.algorithms.linear_grid import configurations
 from clary.algorithms.linear_training import Stopping
 
-from .linear import ONE, PLAIN, Data, binary, learn, regressor
+from .linear import ONE, PLAIN, Data, Learnt, binary, learn, regressor
 from .linear import line as line
 from .linear import sides as sides
 from .linear import thirds as thirds
@@ -346,3 +349,34 @@ def test_calibration_samples(sides: Data) -> None:
     assert few.model.artifact.threshold == only.model.artifact.threshold
     told = few.model.predict(rows).columns["predicted_label"]
     assert few.notes.scores["validation", "binary_classification_accuracy"] == (told == flipped).mean()
+
+
+@pytest.mark.parametrize("sizes", [[1] * 50, [7, 1, 30, 12], [50], [3, 47]])
+def test_sample(monkeypatch: pytest.MonkeyPatch, sizes: list[int]) -> None:
+    """Of rows whose scores have no room every second, fourth … is kept, however they come."""
+    monkeypatch.setattr(linear_scoring, "_HELD", 26)
+    monkeypatch.setattr(linear_scoring, "_BLOCK", 2)
+    sample, numbers = linear_scoring._Sample((2,)), np.arange(50, dtype=np.float32)
+    for some in np.split(numbers, np.cumsum(sizes)[:-1]):
+        sample.add(np.stack([some, -some], axis=1), some)
+    assert sample.labels[: sample.held].tolist() == list(range(0, 50, 4))
+    assert sample.scores[: sample.held].tolist() == [[number, -number] for number in range(0, 50, 4)]
+
+
+def test_scores_that_have_no_room(sides: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models are chosen by some rows, and the chosen one is scored by all."""
+    every = binary(sides, mini_batch_size=50, epochs=2)
+    monkeypatch.setattr(linear_scoring, "_HELD", 32 * 200)
+    some = binary(sides, mini_batch_size=50, epochs=2)
+    assert abs(some.model.artifact.threshold - every.model.artifact.threshold) < 0.1
+    told = some.model.predict(sides[0]).columns["predicted_label"]
+    assert some.notes.scores["train", "binary_classification_accuracy"] == (told == sides[1]).mean()
+
+
+@pytest.mark.parametrize("learner", [binary, regressor])
+def test_few_rows(sides: Data, monkeypatch: pytest.MonkeyPatch, learner: Callable[..., Learnt]) -> None:
+    """A few rows get the same scores, to the bit, as by way of pieces."""
+    model = learner(sides, mini_batch_size=50, epochs=1).model
+    ours = model.scores(sides[0][:3])
+    monkeypatch.setattr(pieces, "_FEW", 0)
+    assert ours.tobytes() == model.scores(sides[0][:3]).tobytes()

@@ -183,3 +183,30 @@ def test_hostile_labels() -> None:
     for arguments in ((rows, centres, good, squared[:1], 3), (rows, centres, good, squared, 0)):
         with pytest.raises(ValueError, match="outside"):
             native.kernels.kmeans_distances(*arguments)
+
+
+@pytest.mark.parametrize("far", [0, 1000])
+@pytest.mark.parametrize("count", [1, 2, 8])
+@pytest.mark.parametrize("k", CENTRES)
+def test_answers_are_those_of_pieces(k: int, count: int, far: float) -> None:
+    """A few rows get the same answers, to the bit, by one kernel as by two; also NaN, and wherever they are."""
+    rows, centres = random_rows(k, count, 65) + np.float32(far), random_rows(count, k, 65, 0.6) + np.float32(far)
+    rows[-1, 3] = np.nan if k % 2 else 0
+    model = KMeansModel(centres)
+    found = list(model.predict(rows).columns.values())
+    assert model._seen.answers(rows) is not None
+    for ours, pieces in zip(found, model._of_pieces(rows), strict=True):
+        assert ours.dtype == np.float32 and ours.tobytes() == pieces.tobytes()
+
+
+@pytest.mark.parametrize("which", [1, 3, 4, 5])
+def test_answers_of_short_buffers(which: int) -> None:
+    """Buffers that are too short for the rows and the norms are refused."""
+    shapes = ((2, 5), (1, 5, 8), (3,), (3, 5), (2,), (2,))
+    buffers = [np.ones(shape, np.float32) for shape in shapes]
+    native.kernels.kmeans_answers(*buffers, 5, 8)
+    buffers[which] = buffers[which].ravel()[:-1].copy()
+    with pytest.raises(ValueError, match=r"."):
+        native.kernels.kmeans_answers(*buffers, 5, 8)
+    with pytest.raises(ValueError, match=r"."):
+        native.kernels.kmeans_answers(*buffers, 0, 8)
