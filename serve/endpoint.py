@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -168,6 +169,8 @@ def _offers(algorithm: Algorithm, default: str) -> tuple[str, ...]:
 def _check_numbers(features: Array | CSR, *, missing: bool) -> None:
     """Refuse numbers that are none; NaN is allowed where it stands for a missing value."""
     values = features.values if isinstance(features, CSR) else features
+    if math.isfinite(np.vdot(values, values)):  # as the sum of squares is, so is each of them
+        return
     good = ~np.isinf(values) if missing else np.isfinite(values)
     if not good.all():
         odd = ~good

@@ -27,7 +27,8 @@ _REQUEST: Final = re.compile(
 )
 """Request line and fields; a name with an underscore is one that gunicorn wonders about, and 100 are all it takes."""
 
-_HOST: Final = re.compile(r"[0-9A-Za-z.-]+(?::[1-9][0-9]{0,3})?")
+_PORT: Final = "[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
+_HOST: Final = re.compile(f"[0-9A-Za-z.-]+(?::(?:{_PORT}))?")
 _LENGTH: Final = re.compile(r"[0-9]{1,7}")
 
 _KNOWN: Final = frozenset(
