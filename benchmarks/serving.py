@@ -7,7 +7,6 @@ its own part in them. ``python -m benchmarks.serving FOLDER PORT`` is the rival.
 from __future__ import annotations
 
 import http.client
-import os
 import random
 import socket
 import subprocess
@@ -29,6 +28,7 @@ from clary.recordio.batch import Array
 from clary.recordio.content import decode_body, parse_media_type
 from clary.serve.encode import encode, encode_json
 
+from .jobs import kept_bytecode
 from .setting import Memory, Silence
 from .timing import Row, best_of
 
@@ -108,9 +108,10 @@ def rival(folder: Path, port: int) -> None:
 
 
 @contextmanager
-def running(words: list[str], port: int, **environment: str) -> Iterator[float]:
+def running(words: list[str], port: int, kept: Path, **environment: str) -> Iterator[float]:
     """A server, once it answers /ping: seconds that it took."""
-    env = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "SAGEMAKER_MODEL_SERVER_WORKERS": "1", **environment}
+    one = {"OPENBLAS_NUM_THREADS": "1", "SAGEMAKER_MODEL_SERVER_WORKERS": "1"}
+    env = {**kept_bytecode(kept), **one, **environment}
     start = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", *words], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -145,7 +146,13 @@ def free_port() -> int:
 @contextmanager
 def ours(base: Path, port: int) -> Iterator[float]:
     """Our server: seconds until it answered."""
-    with running(["clary.serve.workers"], port, SAGEMAKER_BASE_DIR=str(base), SAGEMAKER_BIND_TO_PORT=str(port)) as took:
+    with running(
+        ["clary.serve.workers"],
+        port,
+        base.parent / "bytecode",
+        SAGEMAKER_BASE_DIR=str(base),
+        SAGEMAKER_BIND_TO_PORT=str(port),
+    ) as took:
         yield took
 
 
@@ -274,7 +281,7 @@ def rows() -> Iterable[Row]:
         for name in ("kmeans", "linear-learner"):
             port, other = free_port(), free_port()
             words = ["benchmarks.serving", str(folder / name), str(other)]
-            with ours(folder / name, port), running(words, other):
+            with ours(folder / name, port), running(words, other, folder / "bytecode"):
                 yield from small(name, port, other)
                 if name == "kmeans":
                     yield from large(port)
