@@ -70,7 +70,8 @@ class Centres:
     @classmethod
     def of(cls, centres: Array) -> Centres:
         """Centres of shape (k, d), seen from where their squares tell them apart."""
-        return cls(*recentred(centres))
+        offset, seen = recentred(centres)
+        return cls(offset, np.ascontiguousarray(seen))
 
     def __len__(self) -> int:
         return len(self.seen)
@@ -108,7 +109,7 @@ class Centres:
             Where to add the rows, and their number, at their closest centres: float64, shapes (k, d) and (k,).
         """
         rows = piece.rows
-        if _compiled(piece) and _suits(rows) and (tiles := self._tiles) is not None:
+        if self._compiled(piece) and _suits(rows) and (tiles := self._tiles) is not None:
             labels, squared = np.empty(len(rows), np.int64), np.empty(len(rows), np.float32)
             added = (_NOTHING, _NOTHING) if sums is None else (sums, counts)
             native.kernels.kmeans_assign(rows, tiles, self.norms, labels, squared, *added, *tiles.shape[1:])
@@ -136,7 +137,7 @@ class Centres:
     def distances(self, piece: Piece, labels: Array) -> Array:
         """Squared distance of each row to its centre: no cancellation, shape (n,)."""
         rows = piece.rows
-        if _compiled(piece) and self.seen.dtype == np.float32:
+        if self._compiled(piece):
             squared = np.empty(len(rows), np.float32)
             native.kernels.kmeans_distances(rows, self._rows, labels, squared, rows.shape[1])
             return squared
@@ -146,16 +147,16 @@ class Centres:
             squared += np.maximum(self.norms - squared_norms(part), 0)[labels]
         return squared
 
-
-def _compiled(piece: Piece) -> bool:
-    """Whether kernels can take the rows."""
-    rows = piece.rows
-    return (
-        native.kernels is not None
-        and piece.columns is None
-        and rows.dtype == np.float32
-        and bool(rows.flags.c_contiguous)
-    )
+    def _compiled(self, piece: Piece) -> bool:
+        """Whether kernels can take the rows: they see no shapes, so rows of another width are the twin's to refuse."""
+        rows = piece.rows
+        return (
+            native.kernels is not None
+            and piece.columns is None
+            and rows.dtype == self.seen.dtype == np.float32
+            and rows.shape[1] == self.seen.shape[1]
+            and bool(rows.flags.c_contiguous and rows.flags.aligned)
+        )
 
 
 def _suits(rows: Array) -> bool:

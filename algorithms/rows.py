@@ -106,14 +106,15 @@ def _used(rows: Array) -> Array:
 
 def _take(rows: Array, columns: Array, place: Array) -> None:
     """Copy the numbers in some columns."""
-    if _compiled(rows):
+    if _compiled(rows) and place.dtype == rows.dtype:
         native.kernels.columns_taken(rows, columns, place, rows.shape[1])
     else:
         rows.take(columns, axis=1, out=place, mode="clip")
 
 
 def _compiled(rows: Array) -> bool:
-    return native.kernels is not None and rows.dtype == np.float32 and rows.flags.c_contiguous and rows.size > 0
+    plain = bool(rows.flags.c_contiguous and rows.flags.aligned)
+    return native.kernels is not None and rows.dtype == np.float32 and plain and rows.size > 0
 
 
 def recentred(rows: Array) -> tuple[Array | None, Array]:

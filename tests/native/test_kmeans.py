@@ -1,6 +1,7 @@
 """Kernels of k-means against hand-made numbers and their NumPy twins."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,6 +17,8 @@ from clary.errors import ChannelError
 from clary.recordio.batch import Array
 
 pytestmark = pytest.mark.skipif(native.kernels is None, reason=f"no kernels: {native.STATE}")
+
+KERNELS = native.kernels
 
 T = TypeVar("T")
 
@@ -109,17 +112,50 @@ def test_strange_numbers(value: float) -> None:
         update(State(centres, np.ones(9)), rows)
 
 
-@pytest.mark.parametrize("form", ["float64", "columns", "rows", "fortran"])
+@pytest.mark.parametrize("form", ["float64", "columns", "rows", "fortran", "askew"])
 def test_other_forms(form: str) -> None:
-    """Rows of float64, and those that are not side by side in memory, get the same answers."""
+    """Rows of float64, and those that are not side by side in memory or begin at an odd place, get the same answers."""
     rows, centres = random_rows(1, 60, 40), random_rows(2, 10, 40, 1)
     wide = np.zeros((60, 80), np.float32)
     wide[:, ::2] = rows
-    long = np.repeat(rows, 2, axis=0)
+    long, askew = np.repeat(rows, 2, axis=0), np.frombuffer(b"1" + rows.tobytes(), "<f4", offset=1).reshape(rows.shape)
+    assert not askew.flags.aligned
     forms = {"float64": rows.astype(np.float64), "columns": wide[:, ::2], "rows": long[::2], "fortran": rows.T.copy().T}
+    forms["askew"] = askew
     columns, others = (KMeansModel(centres).predict(x).columns for x in (rows, forms[form]))
     assert columns["closest_cluster"].tolist() == others["closest_cluster"].tolist()
     assert np.allclose(columns["distance_to_cluster"], others["distance_to_cluster"], rtol=1e-6)
+
+
+def test_centres_by_columns() -> None:
+    """Centres that lie in memory column by column learn the same."""
+    rows, centres = random_rows(1, 60, 40), random_rows(2, 10, 40, 1)
+    (plain, error), (other, same) = (update(State(x, np.ones(10)), rows) for x in (centres, np.asfortranarray(centres)))
+    assert plain.centres.tolist() == other.centres.tolist() and error == same
+
+
+@pytest.mark.parametrize("width", [5, 9, 20])
+def test_rows_of_another_width(width: int) -> None:
+    """Rows that have more or fewer columns than the centres are refused, whether or not kernels do the work."""
+    rows, centres = random_rows(1, 4, width), random_rows(2, 3, 10, 1)
+    for ask in (lambda: update(State(centres, np.ones(3)), rows), lambda: KMeansModel(centres).predict(rows)):
+        for refuse in (ask, lambda ask=ask: by_twin(ask)):
+            with pytest.raises(ValueError, match="mismatch"):
+                refuse()
+
+
+def test_kernels_do_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that are mostly zeros, and few rows of any kind, are the kernels'; what is compared here is not one twin."""
+    called: list[str] = []
+
+    def counting(name: str) -> Callable[..., Any]:
+        return lambda *arguments: called.append(name) or getattr(KERNELS, name)(*arguments)
+
+    names = ["kmeans_assign", "kmeans_distances"]
+    monkeypatch.setattr(native, "kernels", SimpleNamespace(**{name: counting(name) for name in names}))
+    for rows in (random_rows(1, 150, 40), random_rows(1, 8, 40, 1)):
+        KMeansModel(random_rows(2, 10, 40, 1)).predict(rows)
+    assert called == names * 2
 
 
 @pytest.mark.parametrize("count", [1, 5, 500])

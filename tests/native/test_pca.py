@@ -64,6 +64,14 @@ def test_any_rows(seed: int, counts: list[int], width: int, share: float) -> Non
     assert ours.columns is None or ours.columns.tolist() == np.asarray(twin.columns).tolist()
 
 
+def test_rows_of_two_dtypes() -> None:
+    """Rows of a smaller dtype than those before them are not copied as bytes: NumPy is asked, and refuses."""
+    parts = [np.array([[0, 1.5, 0]], np.float64), np.array([[0, 3.5, 0]], np.float32)]
+    for refuse in (lambda: gathered(parts, np.empty(0)), lambda: by_twin(lambda: gathered(parts, np.empty(0)))):
+        with pytest.raises(TypeError, match="cast"):
+            refuse()
+
+
 @pytest.mark.parametrize("size", [100, 1024, 5000])
 def test_components_as_by_the_twin(size: int) -> None:
     """Components of rows in mini-batches of any size are the twin's but for rounding."""

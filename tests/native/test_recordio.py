@@ -152,6 +152,25 @@ def test_labels_of_another_size_do_not_touch_those_before() -> None:
     assert found[1].view(np.float64)[:4].tolist() == [0, 1, 2, 3]
 
 
+def test_records_of_one_size_with_other_labels() -> None:
+    """Records that are as long, but whose labels are of another kind, are not taken for those before them."""
+    two, one = Row([1.0], label=[1.0, 2.0]).frame, Row([1.0], label=[3.0], label_dtype="float64").frame
+    assert len(two) == len(one)
+    found = run(two * 2 + one)
+    assert found is not None and found[0][:2] == (2, 2 * len(two))
+    agree_on(two * 2 + one)
+
+
+def test_labels_that_do_not_end_the_record() -> None:
+    """Labels are read where they stand, also where an empty field comes after them."""
+    row, after = Row([1.0]).features, field(2, b"")
+    payloads = [row + entry(2, field(2, field(1, numbers("float32", [label])) + after)) for label in (5.0, 6.0, 7.0)]
+    found = run(framed(payloads, bytes(4)))
+    assert found is not None and found[0][0] == 3
+    assert found[1].view(np.float32)[:3].tolist() == [5, 6, 7]
+    agree_on(framed(payloads, bytes(4)))
+
+
 @pytest.mark.parametrize(
     "payload",
     [
@@ -207,6 +226,8 @@ def test_arrays_that_are_too_small() -> None:
     data, longs = Row([1.0], label=[1.0]).frame * 9, np.zeros(99, np.int64)
     labelled = KERNELS.recordio_rows(data, 0, len(data), longs[:2], longs, longs, longs.copy())
     assert labelled is not None and labelled[0] == 2
+    few = KERNELS.recordio_rows(data, 0, len(data), longs, longs[:4].copy(), longs.copy(), longs.copy())
+    assert few is not None and few[0] == 3
 
 
 def test_arguments_that_do_not_fit() -> None:
