@@ -2,7 +2,7 @@
 
 Without a name all is measured, and what has a target is printed first, as the page that ``docs/benchmarks.md`` then is.
 A missed target is no failure: how fast a machine is depends on its neighbours. With ``--short`` a few benchmarks run
-for a moment, and it is one when a ratio is worse than half its target.
+for a moment, and it is one when a ratio is worse than half its target, or cannot be told because a benchmark failed.
 """
 
 from __future__ import annotations
@@ -84,9 +84,10 @@ def short(names: Sequence[str]) -> int:
         if any(row.collapsed for row in rows):
             rows = measured(name)
         print(f"{name}\n{table([row for row in rows if row.has_target])}\n", flush=True)
-        bad += [f"{name}: {row.what}" for row in rows if row.collapsed]
+        bad += [f"worse than half its target: {name}: {row.what}" for row in rows if row.collapsed]
+        bad += [f"not measured: {name}: {row.what}: {row.why}" for row in rows if row.ours is None]
     for text in bad:
-        print(f"worse than half its target: {text}", file=sys.stderr)
+        print(text, file=sys.stderr)
     return 1 if bad else 0
 
 

@@ -28,7 +28,7 @@ _REQUEST: Final = re.compile(
 """Request line and fields; a name with an underscore is one that gunicorn wonders about, and 100 are all it takes."""
 
 _PORT: Final = "[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
-_HOST: Final = re.compile(f"[0-9A-Za-z.-]+(?::(?:{_PORT}))?")
+_HOST: Final = re.compile(rf"[0-9A-Za-z-]{{1,63}}(?:\.[0-9A-Za-z-]{{1,63}})*(?::(?:{_PORT}))?")
 _LENGTH: Final = re.compile(r"[0-9]{1,7}")
 
 _KNOWN: Final = frozenset(
@@ -114,7 +114,7 @@ def _read(head: bytes) -> tuple[str, Mapping[str, str], int] | None:
         return None
     if "host" in fields and not _HOST.fullmatch(fields["host"]):
         return None
-    length = fields.get("content-length", "")
     if line == "GET /ping":
-        return None if length else (line, fields, 0)
+        return None if "content-length" in fields else (line, fields, 0)
+    length = fields.get("content-length", "")
     return (line, fields, int(length)) if _LENGTH.fullmatch(length) and int(length) <= _LONGEST else None

@@ -32,11 +32,17 @@ _STAY: Final = 0.1
 _STAYING: Final = 32
 """Threads that wait so; the connections of others are watched by the one thread that watches all."""
 
+_TURN: Final = 1.0
+"""Seconds after which a thread is lent to whoever waits for one, however fast requests follow each other."""
+
 _PIECE: Final = 1 << 14
 """Bytes taken off the socket at a time, until it is known how many there are."""
 
 _PAIRS: Final = version_info[0] < 24
 """Whether gunicorn wants to be given a connection back together with what becomes of it."""
+
+_AHEAD: Final = version_info[0] >= 27
+"""Whether gunicorn goes on with what its reader has read ahead; before, it waits until more comes."""
 
 
 class Worker(PatientWorker):
@@ -55,7 +61,7 @@ class Worker(PatientWorker):
 
     def handle(self, conn: TConn) -> Any:
         """Answer the plain requests that follow each other on a connection, and one that is not; say if it goes on."""
-        if self._shortcuts and not (conn.parser and _unreader(conn).buf.getvalue()):  # it has read ahead
+        if self._shortcuts and _is_between(conn):
             answered, data = self._answered(conn)
             if answered or data:
                 conn.init()
@@ -68,8 +74,12 @@ class Worker(PatientWorker):
 
     def _answered(self, conn: TConn) -> tuple[bool, bytes]:
         """Answer plain requests as long as they come; tell whether any was, and the bytes that are left."""
-        answered, data = False, b""
+        answered, data = False, _read_ahead(conn)
+        conn.sock.settimeout(_STAY)
+        turn = time.monotonic() + _TURN
         while self.alive and self.nr_conns < self.max_keepalived:  # else gunicorn says whether connections go on
+            if time.monotonic() > turn and (_AHEAD or not data):
+                break
             data = data or self._next(conn)
             request = plain(data)
             if request is None:
@@ -108,6 +118,7 @@ class Worker(PatientWorker):
             if (sent := _sent(client, data)) < len(data):
                 client.settimeout(self.cfg.timeout)
                 client.sendall(memoryview(data)[sent:])
+                client.settimeout(_STAY)
         except OSError:
             with suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
@@ -118,6 +129,24 @@ class Worker(PatientWorker):
         if self._dated[0] != now:
             self._dated = now, http_date(now)
         return self._dated[1]
+
+
+def _is_between(conn: TConn) -> bool:
+    """Whether no part of the body of the last request is still to be read: the next one would be looked for in it.
+
+    Before version 24 gunicorn skips what the application has left of a body only when it reads the next request.
+    """
+    parser: Any = conn.parser
+    if not (parser and parser.mesg):
+        return True
+    reader = parser.mesg.body.reader  # one that counts bytes, or one of chunks, which forgets its parser at the end
+    return not (getattr(reader, "length", 0) or getattr(reader, "parser", None))
+
+
+def _read_ahead(conn: TConn) -> bytes:
+    """The bytes that gunicorn's reader has taken and not used, which are taken from it."""
+    data: bytes = _unreader(conn).read() if conn.parser and _unreader(conn).buf.getvalue() else b""
+    return data
 
 
 def _unreader(conn: TConn) -> Any:

@@ -154,6 +154,14 @@ def test_short(
     assert ("worse than half its target: kernels_text: b" in capsys.readouterr().err) == bool(code)
 
 
+def test_short_of_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A benchmark that ends in an error, or has not all it needs, has not shown that nothing is worse: it fails."""
+    monkeypatch.setattr(benchmarks, "measured", lambda *_: [FAST, benchmarks.missing("kernels_text", "it ended")])
+
+    assert benchmarks.main(["--short", "kernels_text"]) == 1
+    assert "not measured: kernels_text: the rest of kernels_text: it ended" in capsys.readouterr().err
+
+
 def test_rows_travel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A benchmark's rows come out of its process as they were; one whose peer is missing says so."""
     path = tmp_path / "rows"

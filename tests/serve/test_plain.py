@@ -15,6 +15,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from gunicorn import version_info
 
 from clary.serve.plain import plain
 
@@ -38,6 +39,7 @@ PLAIN = {
     "ping": PING,
     "no host": POST + b"Content-Length: 1\r\n\r\n1",
     "accept": row(b"Accept: text/csv"),
+    "free port": PING.replace(b"here", b"127.0.0.1:54321"),
     "any case": row(b"aCCept:text/csv;q=0.5,\tapplication/json "),
     "accept of odd bytes": row(b"Accept: \xe9"),
     "keep-alive": row(b"Connection: Keep-Alive"),
@@ -74,6 +76,8 @@ ODD = {
     "get": b"GET /invocations HTTP/1.1\r\nHost: here\r\n\r\n",
     "post to ping": b"POST /ping HTTP/1.1\r\nContent-Length: 1\r\n\r\n1",
     "ping with a body": b"GET /ping HTTP/1.1\r\nContent-Length: 1\r\n\r\n1",
+    "ping with an empty length": b"GET /ping HTTP/1.1\r\nContent-Length:\r\n\r\n",
+    "ping with no body": b"GET /ping HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
     "query": PING.replace(b"/ping", b"/ping?a=1"),
     "escaped": PING.replace(b"/ping", b"/p%69ng"),
     "two slashes": PING.replace(b"/ping", b"//ping"),
@@ -96,6 +100,8 @@ ODD = {
     "two accepts": row(b"Accept: image/png", b"Accept: text/csv"),
     "two lengths": row(b"Content-Length: 3"),
     "odd host": PING.replace(b"here", b"he re/@"),
+    "host with an empty part": PING.replace(b"here", b"a..b"),
+    "host with a long part": PING.replace(b"here", b"a" * 64),
     "empty host": PING.replace(b"here", b""),
     "no length": CSV + b"\r\n",
     "signed length": CSV + b"Content-Length: +3\r\n\r\n6,8",
@@ -191,6 +197,45 @@ def test_a_body_that_takes_its_time(both: tuple[Server, Server]) -> None:
     assert said(both[0], [head, *(bytes([byte]) for byte in body)], 0.3) == said(both[1], [head + body])
 
 
+@pytest.mark.parametrize("line", [b"GET /ping", b"GET /execution-parameters", b"HEAD /ping", b"OPTIONS /ping"])
+@pytest.mark.parametrize(
+    "framed",
+    [b"Content-Length: %d\r\n\r\n%b", b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"],
+    ids=["length", "chunks"],
+)
+def test_a_body_that_nobody_wants(both: tuple[Server, Server], line: bytes, framed: bytes) -> None:
+    """A body that comes after the answer is no request, even if it reads like one."""
+    sent = line + b" HTTP/1.1\r\n" + framed % (len(ROW), ROW)
+    cut = sent.index(b"POST")
+    quick, slow = (said(server, [sent[:cut], sent[cut:] + PING], 0.3) for server in both)
+    assert quick == slow
+    assert b"predictions" not in quick
+
+
+def test_the_same_lines(both: tuple[Server, Server]) -> None:
+    """Requests are logged in the same lines, but for how long they took."""
+
+    def logged(server: Server) -> list[str]:
+        before = len(server.lines)
+        for name in ("a row", "ping", "platform", "wrong row", "wrong accept", "empty body"):
+            said(server, [PLAIN[name]])
+        until(lambda: " 204 " in server.lines[-1])
+        return [re.sub(r" [0-9.]+ ms", "", line) for line in server.lines[before:]]
+
+    quick, slow = map(logged, both)
+    assert quick == slow
+    assert "POST /invocations 200 71 bytes m?" in quick
+
+
+def test_which_way(start: Start) -> None:
+    """Plain requests that can be answered never meet the application, and all others do."""
+    server = start(Path(__file__).with_name("absent_app_server.py"), CLARY_QUICK="true")
+    for sent, short in ((ROW, True), (PING, True), (PLAIN["wrong row"], False), (CHUNKED, False), (CLOSE, False)):
+        assert said(server, [sent]).startswith(b"HTTP/1.1 200 " if short else b"HTTP/1.1 418 ")
+    assert server.ask("/ping") == (200, b"")
+    assert server.ask("/invocations", b"6,8", Content_Type="text/csv")[0] == 200
+
+
 def test_mangled_heads(both: tuple[Server, Server]) -> None:
     """Heads with a few bytes changed are answered the same, or refused the same."""
     rng = random.Random(0)  # noqa: S311  # no secret
@@ -219,11 +264,12 @@ def test_a_client_that_waits_to_be_told(both: tuple[Server, Server]) -> None:
 def test_a_client_that_does_not_read(start: Start, base: Path) -> None:
     """A client that takes no answers is given up, and takes nothing from others."""
     server = start(SAGEMAKER_BASE_DIR=base, MODEL_SERVER_TIMEOUT=1)
-    with closing(socket.create_connection(("127.0.0.1", server.port), timeout=SOON)) as client:
-        client.settimeout(3)
-        with pytest.raises(OSError):
-            while True:
-                client.sendall(row(body=b"1,1\n" * 2000))
+    with (
+        closing(socket.create_connection(("127.0.0.1", server.port), timeout=SOON)) as client,
+        pytest.raises(ConnectionError),
+    ):
+        while True:
+            client.sendall(row(body=b"1,1\n" * 2000))
     assert server.ask("/ping") == (200, b"")
 
 
@@ -247,6 +293,19 @@ def test_more_clients_than_may_stay(start: Start, base: Path) -> None:
             for client in clients:
                 client.sendall(ROW)
             assert all(answer(client).endswith(b"}]}") for client in clients)
+
+
+@pytest.mark.skipif(version_info[0] < 27, reason="gunicorn does not go on with what it has read ahead")
+def test_a_client_without_an_end(start: Start) -> None:
+    """A client that always has a next request does not keep its thread: at times gunicorn has it back."""
+    server = start(Path(__file__).with_name("absent_app_server.py"), CLARY_QUICK="true")
+    with closing(socket.create_connection(("127.0.0.1", server.port), timeout=SOON)) as client:
+        client.sendall(PING * 100)
+        deadline, found = time.monotonic() + SOON, b""
+        while b" 418 " not in found:
+            assert time.monotonic() < deadline
+            found = client.recv(1 << 16)
+            client.sendall(PING * found.count(b"HTTP/1.1 200"))
 
 
 def test_a_kept_connection_at_the_end(gated: Start, gate: Gate) -> None:
