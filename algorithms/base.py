@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ..errors import ArtifactError, ChannelError
-from ..recordio.batch import CSR, Array, Batch
 from .manners import Manners
 from .params import HyperParameters
+
+if TYPE_CHECKING:
+    from ..recordio.batch import CSR, Array, Batch
 
 __all__ = [
     "Algorithm",

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from ..errors import ChannelError
-from ..recordio.csv import find_delimiter
 from .manners import Manners, Reading
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ class XGBoostManners(Manners):
         """What is told of the first file of a channel."""
         if reading.format != "csv":
             return ""
-        return f"Determined delimiter of CSV input is '{find_delimiter(reading.first_line)}'"
+        return f"Determined delimiter of CSV input is '{_delimiter(reading.first_line)}'"
 
     def objection(self, format_name: str, parameters: Mapping[str, str], *, piped: bool) -> str:
         """The label of CSV is one column; libsvm does not come through FIFOs."""
@@ -118,7 +117,7 @@ class XGBoostManners(Manners):
             return ChannelError(f"{told} Please ensure the file is in 'LIBSVM' format. {hint}: {why}")
         label = _LABELS.get(reading.format, reading.format)
         told = f"Failed to load {label} data with exception:\nchannel '{reading.channel}', {why}"
-        if reading.format == "csv" and find_delimiter(reading.first_line) == " ":
+        if reading.format == "csv" and _delimiter(reading.first_line) == " ":
             told = f"Could not determine delimiter on line {reading.first_line.decode(errors='replace')!r}: {told}"
         return ChannelError(told)
 
@@ -151,6 +150,12 @@ class XGBoostManners(Manners):
         if format_name == "libsvm":
             hint = "; columns count from 0, or with text/libsvm;first_index=1 from 1"
         return f"{told} is not consistent with feature size of trained model {expected}.{hint}"
+
+
+def _delimiter(line: bytes) -> str:
+    from ..recordio.csv import find_delimiter  # needs NumPy, which who only asks for the manners does not
+
+    return find_delimiter(line)
 
 
 def _is_json(text: str) -> bool:

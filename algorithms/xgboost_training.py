@@ -22,8 +22,9 @@ from ..recordio.batch import Array
 from .base import Checkpoints, Report
 from .booster import Booster, BoosterError, Matrix
 from .booster_formats import open_booster
-from .xgboost_metrics import Scorer, maximized, split
+from .xgboost_metrics import maximized
 from .xgboost_params import XGBoostParams
+from .xgboost_scorer import Scorer, split
 
 __all__ = ["Data", "boost", "cross_validate", "folds", "translated"]
 

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from ..errors import DataError, UnsupportedContentTypeError, UsageError
-from ..recordio.batch import Batch
 from ..recordio.content import FORMATS, decode_stream, format_of_file, parse_media_type
+
+if TYPE_CHECKING:
+    from ..recordio.batch import Batch
 
 __all__ = ["Input", "Options", "format_name", "media_type", "open_input"]
 

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import PurePath
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import DataError, UnsupportedContentTypeError, UserError
-from .batch import Batch, concatenate
+
+if TYPE_CHECKING:
+    from .batch import Batch
 
 __all__ = [
     "FORMATS",
@@ -189,7 +191,11 @@ def decode_body(body: bytes, media: MediaType) -> Batch:
     batches = list(row.stream(BytesIO(body), media, 0)) if body else []
     if not batches:
         raise DataError("the body has no rows")
-    return batches[0] if len(batches) == 1 else concatenate(batches)
+    if len(batches) == 1:
+        return batches[0]
+    from .batch import concatenate
+
+    return concatenate(batches)
 
 
 def _quality(text: str) -> float:

@@ -51,6 +51,17 @@ def test_help_comes_without_numpy() -> None:
     assert done.stdout == "[]\n"
 
 
+def test_the_command_knows_xgboost_without_numpy() -> None:
+    """The process that only starts a job does not wait for what the job itself has to import."""
+    code = (
+        "import sys, clary.cli, clary.containers.train; from clary.algorithms.registry import algorithm;"
+        "list(algorithm('xgboost').params.specs()); print(sorted({'numpy', 'ctypes'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=SOON)
+
+    assert done.stdout == "[]\n"
+
+
 def test_version_is_that_of_the_package(tmp_path: Path) -> None:
     """One line, for bug reports."""
     assert re.fullmatch(rb"clary \d+\.\d+\.\d+\n", clary("--version", cwd=tmp_path).stdout)

@@ -167,7 +167,7 @@ MUTATE = """
 import os, sys, numpy as np
 from clary.algorithms.booster_formats import open_booster
 from clary.errors import ArtifactError, DataError
-from clary.algorithms.xgboost import load
+from clary.algorithms.xgboost_job import load
 
 seed, path = int(sys.argv[1]), sys.argv[2]
 rng, whole, refused = np.random.default_rng(seed), open(path, "rb").read(), 0

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pytest
 
-from clary.algorithms.xgboost_metrics import METRICS, Scorer, maximized, split
+from clary.algorithms.xgboost_metrics import METRICS, maximized
+from clary.algorithms.xgboost_scorer import Scorer, split
 from clary.errors import AlgorithmError, UserError
 from clary.recordio.batch import Array
 
