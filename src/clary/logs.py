@@ -50,14 +50,21 @@ class _Formatter(logging.Formatter):
 class _StdoutHandler(logging.Handler):
     """Writes to whatever ``sys.stdout`` is at that moment, one write a line."""
 
-    formatter: _Formatter
+    def __init__(self, form: _Formatter) -> None:
+        super().__init__()
+        self.use(form)
+
+    def use(self, form: _Formatter) -> None:
+        """Write lines of another form."""
+        self._form = form
+        self.setFormatter(form)
 
     def emit(self, record: logging.LogRecord) -> None:
         emit(self.format(record))
 
     def tell(self, level: int, text: str) -> None:
         """Write a line of which nothing but its text is known."""
-        line = self.formatter.before(level) + text
+        line = self._form.before(level) + text
         self.acquire()
         try:
             emit(line)
@@ -86,9 +93,7 @@ def setup(level: int = logging.INFO) -> logging.Logger:
     _LOG.setLevel(level)
     _LOG.propagate = False
     if not _LOG.handlers:
-        handler = _StdoutHandler()
-        handler.setFormatter(_Formatter(LINE_FORMAT, TIME_FORMAT))
-        _LOG.addHandler(handler)
+        _LOG.addHandler(_StdoutHandler(_Formatter(LINE_FORMAT, TIME_FORMAT)))
     return _LOG
 
 
@@ -98,7 +103,8 @@ def style(line: str, time: str) -> None:
     `line` and `time` are those of `logging.Formatter`.
     """
     for handler in _LOG.handlers:
-        handler.setFormatter(_Formatter(line, time))
+        if isinstance(handler, _StdoutHandler):
+            handler.use(_Formatter(line, time))
 
 
 def _record(level: int, text: str) -> logging.LogRecord:
