@@ -9,7 +9,9 @@ import numpy as np
 
 from clary import logs
 from clary.algorithms.kmeans import ALGORITHM, KMeansModel
-from clary.serve.app import create_app
+from clary.serve.deferred import Deferred
+from clary.serve.endpoint import Endpoint
+from clary.serve.places import predictions
 from clary.serve.settings import Settings
 from clary.serve.workers import run
 
@@ -24,6 +26,6 @@ def absent(environ: Any, start_response: Any) -> Iterable[bytes]:
 if __name__ == "__main__":
     logs.setup()
     settings = Settings.from_environment(os.environ)
-    app = create_app(KMeansModel(np.zeros((1, 2), np.float32)), ALGORITHM, settings)
-    app.wsgi_app = absent  # type: ignore[method-assign]
+    endpoint = Endpoint(KMeansModel(np.zeros((1, 2), np.float32)), ALGORITHM, settings, predictions(settings.threads))
+    app = Deferred(lambda: absent, {"POST /invocations": endpoint.invoked_plainly})
     run(app, settings, socket.create_server(("127.0.0.1", settings.port)))
