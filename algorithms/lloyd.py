@@ -125,7 +125,7 @@ class Centres:
 
         These are few, and seen from zero.
         """
-        if len(rows) > _FEW or not _compiled(Piece(rows, None)) or (tiles := self._tiles) is None:
+        if len(rows) > _FEW or not self._compiled(Piece(rows, None)) or (tiles := self._tiles) is None:
             return None
         if self.offset is not None:
             rows = rows - self.offset
