@@ -52,7 +52,8 @@ demo: .venv/demo.stamp ## train k-means through a FIFO, serve it, ask it
 	$(PY) examples/demo.py
 
 # Much of the time they wait for each other's processes: so three parts of them run at a time, the longest first.
-PARTS := local $(filter-out local,$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/test_*.py)))))
+LONGEST := local serve docker
+PARTS := $(LONGEST) $(filter-out $(LONGEST),$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/test_*.py)))))
 test: .venv/dev.stamp ## run the tests and the examples in docstrings (JOBS=3 at a time)
 	@$(MAKE) --no-print-directory --keep-going --output-sync=target --jobs $(JOBS) $(PARTS:%=test-%) test-top test-doc
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,15 +83,15 @@ def quick(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory, quick: str) -> Iterator[Start]:
+@contextmanager
+def starting(folders: pytest.TempPathFactory, **always: str) -> Iterator[Start]:
     """A function that starts a server: ``start(*command, **environment)``."""
     servers: list[Server] = []
 
     def begin(*command: object, **environment: object) -> Server:
-        env = {**os.environ, "SAGEMAKER_BIND_TO_PORT": "0", "SAGEMAKER_MODEL_SERVER_WORKERS": "1", "CLARY_QUICK": quick}
+        env = {**os.environ, "SAGEMAKER_BIND_TO_PORT": "0", "SAGEMAKER_MODEL_SERVER_WORKERS": "1", **always}
         env |= {name: str(value) for name, value in environment.items()}
-        log = tmp_path_factory.mktemp("log") / "log"
+        log = folders.mktemp("log") / "log"
         words = [sys.executable, *map(str, command or ("-m", "clary.serve.workers"))]
         with log.open("wb") as out:
             process = subprocess.Popen(words, env=env, stdout=out, stderr=out, cwd=env.get("PWD"))
@@ -103,6 +103,13 @@ def start(tmp_path_factory: pytest.TempPathFactory, quick: str) -> Iterator[Star
     for server in servers:
         server.process.kill()
         server.process.wait(SOON)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory, quick: str) -> Iterator[Start]:
+    """A function that starts a server."""
+    with starting(tmp_path_factory, CLARY_QUICK=quick) as begin:
+        yield begin
 
 
 @pytest.fixture(scope="module")

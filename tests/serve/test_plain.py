@@ -19,7 +19,7 @@ from gunicorn import version_info
 
 from clary.serve.plain import plain
 
-from .conftest import SOON, Gate, Server, Start, until
+from .conftest import SOON, Gate, Server, Start, starting, until
 
 PING = b"GET /ping HTTP/1.1\r\nHost: here\r\n\r\n"
 POST = b"POST /invocations HTTP/1.1\r\n"
@@ -143,13 +143,12 @@ def test_where_a_body_is() -> None:
 
 
 @pytest.fixture(scope="module")
-def both(start: Start, base: Path, quick: str) -> Iterator[tuple[Server, Server]]:
+def both(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Iterator[tuple[Server, Server]]:
     """A server that takes the short way, and one that does not."""
-    if quick == "false":
-        pytest.skip("both ways are in one test")
     # Flask names the methods that a path allows in the order of a set
     limits = {"SAGEMAKER_BASE_DIR": base, "MAX_CONTENT_LENGTH": 10_000, "PYTHONHASHSEED": 0}
-    yield start(**limits, CLARY_QUICK="true"), start(**limits, CLARY_QUICK="false")
+    with starting(tmp_path_factory) as start:
+        yield start(**limits, CLARY_QUICK="true"), start(**limits, CLARY_QUICK="false")
 
 
 def said(server: Server, pieces: Sequence[bytes], pause: float = 0) -> bytes:
