@@ -19,8 +19,8 @@ ARG EXTRA
 # The pattern may match nothing, so the folder is optional; COPY needs one source that is always there.
 COPY pyproject.toml build/wheel[s] /wheels/
 COPY . /src
-# With wheels at hand pip must not reach for the network, neither here nor where it builds clary itself; clary's own
-# wheel, where it is among them, has the compiled kernels, for which there is no compiler here.
+# With wheels at hand pip must not reach for the network, neither here nor where it builds clary itself. clary's own
+# wheel, where it is among them, has the compiled kernels; else they are compiled here, if a compiler can be fetched.
 # Three things are taken out again. setuptools comes with venv up to Python 3.11 and serves no purpose once clary is
 # installed. scipy comes with xgboost, whose Python package needs it; clary calls the library inside that package and
 # imports nothing of it, so more than half of that image would be there for nobody. And numpy brings its own tests.
@@ -28,7 +28,11 @@ RUN if ls /wheels/*.whl >/dev/null 2>&1; then export PIP_NO_INDEX=1 PIP_FIND_LIN
  && export PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
  && python3 -m venv /opt/clary \
  && own=$(ls /wheels/clary-*.whl 2>/dev/null || echo /src) \
+ && if [ "$own" = /src ] && ! command -v cc >/dev/null; then \
+      { apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev python3-dev; } || true; \
+    fi \
  && /opt/clary/bin/pip install "$own${EXTRA:+[$EXTRA]}" \
+ && /opt/clary/bin/python -c 'from clary.native import STATE; print("compiled kernels:", STATE)' \
  && /opt/clary/bin/pip uninstall --yes --quiet setuptools ${EXTRA:+scipy} \
  && find /opt/clary/lib/python3*/site-packages/numpy -depth -type d -name tests -exec rm -r {} +
 
