@@ -250,6 +250,15 @@ def large(port: int) -> Iterator[Row]:
     yield Row("longest /ping, 20 MB of CSV that come slowly", found, "ms", bar=250, higher_is_better=False)
 
 
+def slow(port: int) -> Iterator[Row]:
+    """How long /ping has to wait for predictions that take their time."""
+    body = posted(csv(images(10_000)))
+    took = asked(port, body, 1)[0]
+    found = pings(port, lambda: at_once(*[lambda: asked(port, body, 3)] * 4))
+    what = f"longest /ping, 4 clients whose predictions take {took:.1f} s each when alone"
+    yield Row(what, found, "ms", bar=250, higher_is_better=False)
+
+
 def starts(folder: Path) -> Iterator[Row]:
     """From the start of the process to the first answer."""
     for name in NUMPY:
@@ -285,6 +294,9 @@ def rows() -> Iterable[Row]:
                 yield from small(name, port, other)
                 if name == "kmeans":
                     yield from large(port)
+        port = free_port()
+        with ours(folder / "randomcutforest", port):
+            yield from slow(port)
         yield from starts(folder)
 
 
